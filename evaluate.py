@@ -1,0 +1,17 @@
+"""Score a finished run, on its own test part or on another corpus: `python evaluate.py --help`."""
+
+from omegaconf import DictConfig
+
+from ser.config import command
+
+
+@command("evaluate")
+def main(cfg: DictConfig) -> float:
+    """Score the run's best checkpoint and give its UAR."""
+    from ser.evaluate import evaluate
+
+    return evaluate(cfg)
+
+
+if __name__ == "__main__":
+    main()

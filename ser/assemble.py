@@ -1,0 +1,161 @@
+"""From options to objects: speech, split, features, batches and the network of one run."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pandas as pd
+from omegaconf import DictConfig
+
+from ser.augment import Augmented, WaveformAugment
+from ser.cache import Clip, FeatureCache, FeatureStore
+from ser.config import build, plain, settle_encoder
+from ser.data import EmotionDataModule
+from ser.features import Feature
+from ser.models.base import EmotionModel
+from ser.speech import Speech, open_speech
+from ser.splits import Split, check_classes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run works on, before any feature is computed."""
+
+    speech: Speech
+    split: Split
+
+
+def open_material(cfg: DictConfig) -> Material:
+    """Speech and split of a configuration, checked; also settles encoder=auto in it."""
+    speech = speech_of(cfg)
+    settle_encoder(cfg, speech.synthetic)
+    split: Split = build(cfg.split).split(speech.table)
+    check_classes(split, speech.table, speech.classes)
+    sizes = ", ".join(
+        f"{part} {len(ids)} clips of {_speakers(speech.table, ids)} speakers"
+        for part, ids in split.parts.items()
+    )
+    log.info("split=%s, fold %d of %d: %s", split.name, split.fold, split.n_folds, sizes)
+    if split.shares_speakers:
+        log.warning("split=%s shares speakers between train and test.", split.name)
+    return Material(speech, split)
+
+
+def speech_of(cfg: DictConfig) -> Speech:
+    """The usable clips that `cfg.dataset` names."""
+    dataset = cfg.dataset
+    return open_speech(
+        source=dataset.source,
+        root=Path(dataset.root),
+        corpora=dataset.corpora,
+        labels=dataset.labels,
+        strict=dataset.strict,
+        cache_root=Path(cfg.cache_root),
+        seed=0,
+        progress=True,
+    )
+
+
+def _speakers(table: pd.DataFrame, ids: Sequence[str]) -> int:
+    return int(table.loc[table["id"].isin(ids), "speaker"].nunique())
+
+
+def build_features(cfg: DictConfig) -> list[Feature]:
+    """The front-end: one feature for each stream."""
+    return [build(node) for node in cfg.feature.values()]
+
+
+def compute_features(
+    cache_root: Path, features: Sequence[Feature], table: pd.DataFrame
+) -> dict[str, list[FeatureStore]]:
+    """Every stream of these clips, from the cache where it has them."""
+    cache = FeatureCache(cache_root / "features")
+    workers = os.cpu_count() or 1
+    return {
+        feature.stream: [cache.ensure(feature, clips_of(table), workers=workers, progress=True)]
+        for feature in features
+    }
+
+
+def compute_copies(
+    cfg: DictConfig, features: Sequence[Feature], table: pd.DataFrame
+) -> dict[str, list[FeatureStore]]:
+    """Every stream of the augmented copies of these clips: `augment.copies` stores each."""
+    augment: WaveformAugment = build(cfg.augment.waveform)
+    copies: dict[str, list[FeatureStore]] = {feature.stream: [] for feature in features}
+    for copy in range(cfg.augment.copies):
+        augmented = [Augmented(feature, augment, copy) for feature in features]
+        for stream, stores in compute_features(Path(cfg.cache_root), augmented, table).items():
+            copies[stream] += stores
+    return copies
+
+
+def clips_of(table: pd.DataFrame) -> list[Clip]:
+    """The clips of a table, as the cache asks for them."""
+    return [
+        Clip(id=row.id, path=Path(row.path), sha256=row.sha256, duration_s=row.duration_s)
+        for row in table[["id", "path", "sha256", "duration_s"]].itertuples(index=False)
+    ]
+
+
+def build_data(
+    cfg: DictConfig, material: Material, features: Sequence[Feature]
+) -> EmotionDataModule:
+    """Batches of the split, features computed where the cache lacks them."""
+    speech, split = material.speech, material.split
+    stores = compute_features(Path(cfg.cache_root), features, speech.table)
+    if cfg.augment.copies:
+        trained = speech.table[speech.table["id"].isin(split.train)]
+        for stream, copies in compute_copies(cfg, features, trained).items():
+            stores[stream] += copies
+    return EmotionDataModule(
+        speech.table,
+        speech.classes,
+        split,
+        stores,
+        batch_size=cfg.loader.batch_size,
+        pool_batches=cfg.loader.pool_batches,
+        imbalance=cfg.loss.imbalance,
+        seed=cfg.seed,
+    )
+
+
+def build_model(model: Any, features: Sequence[Feature], classes: Sequence[str]) -> EmotionModel:
+    """The network of `cfg.model` for these features and classes."""
+    options = {key: value for key, value in plain(model).items() if key != "name"}
+    streams = {feature.stream: feature.shape() for feature in features}
+    built: EmotionModel = build(options, n_classes=len(classes), streams=streams)
+    return built
+
+
+def model_class(cfg: DictConfig) -> type[EmotionModel]:
+    """The class that `cfg.model` names."""
+    found: type[EmotionModel] = hydra.utils.get_class(cfg.model._target_)
+    return found
+
+
+def card_of(cfg: DictConfig, material: Material) -> dict[str, Any]:
+    """What inference needs beside the weights, as plain values: it travels in the checkpoint."""
+    options = plain(cfg)
+    table, split = material.speech.table, material.split
+    heard = table[table["id"].isin(split.train + split.val)]
+    return {
+        "speakers": sorted(heard["speaker"].unique()),
+        "classes": list(material.speech.classes),
+        "labels": cfg.dataset.labels,
+        "feature": options["feature"],
+        "model": options["model"],
+        "trained_on": list(material.speech.corpora),
+        "synthetic": material.speech.synthetic,
+        "manifest": material.speech.fingerprint,
+        "split": material.split.name,
+        "fold": material.split.fold,
+        "split_hash": material.split.digest,
+        "seed": cfg.seed,
+    }

@@ -1,0 +1,103 @@
+"""Files to samples: decode, mix down, resample, level, crop and pad."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from ser.errors import SerError
+
+Waveform = npt.NDArray[np.float32]
+"""Mono samples: float32, (samples,), full scale is 1."""
+
+SAMPLE_RATE_HZ = 16_000
+"""What every speech encoder here was trained on, and the rate of all features that do not say."""
+
+_LFS_POINTER = b"version https://git-lfs"
+
+
+def read_audio(path: Path) -> tuple[npt.NDArray[np.float32], int]:
+    """Decode a WAV, FLAC, OGG or MP3 file.
+
+    Returns:
+        Samples (samples, channels), full scale is 1, and the sample rate in hertz.
+
+    Raises:
+        SerError: the file is missing, a git-lfs pointer, not audio, or holds no samples.
+    """
+    if not path.is_file():
+        raise SerError(
+            f"{path}: there is no such file. The manifest may be older than the folder: list the "
+            "corpus again, or mend the path."
+        )
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise SerError(_unreadable(path, error)) from error
+    if len(samples) == 0:
+        raise SerError(f"{path}: the file decodes to no samples. Remove it or fetch it again.")
+    return samples, int(rate)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            return (
+                f"{path}: this is a git-lfs pointer and not the audio. Run `git lfs pull` in the "
+                "clone, or download the corpus with `ser data download`."
+            )
+    return f"{path}: cannot be decoded as audio ({error}). Remove it or fetch it again."
+
+
+def mix_down(samples: npt.NDArray[np.float32]) -> Waveform:
+    """(samples, channels) to mono by the mean of the channels."""
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+
+
+def resample(waveform: Waveform, from_hz: int, to_hz: int) -> Waveform:
+    """Resample with soxr at its HQ setting, which is also librosa's default.
+
+    Returns:
+        ceil(samples * to_hz / from_hz) samples.
+    """
+    if from_hz == to_hz:
+        return waveform
+    n_samples = -(-len(waveform) * to_hz // from_hz)
+    resampled: Waveform = soxr.resample(waveform, from_hz, to_hz, quality="HQ")
+    missing = max(n_samples - len(resampled), 0)
+    return np.pad(resampled, (0, missing))[:n_samples]
+
+
+def load_waveform(path: Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Waveform:
+    """Decode, mix down and resample one file.
+
+    Raises:
+        SerError: as `read_audio`, or the file holds samples that are not finite.
+    """
+    samples, rate = read_audio(path)
+    waveform = np.ascontiguousarray(mix_down(samples))
+    if not np.isfinite(waveform).all():
+        raise SerError(
+            f"{path}: holds samples that are not finite (NaN or infinity in a float file). "
+            "Remove it or fetch it again."
+        )
+    return resample(waveform, rate, sample_rate_hz)
+
+
+def centre_crop_or_pad(waveform: Waveform, n_samples: int) -> Waveform:
+    """Exactly n_samples: the middle of a longer waveform, or zeros on both sides of a shorter one.
+
+    An odd difference puts the extra sample at the end, as TIM-Net's preparation does.
+    """
+    surplus = len(waveform) - n_samples
+    if surplus >= 0:
+        return waveform[surplus // 2 : surplus // 2 + n_samples]
+    return np.pad(waveform, (-surplus // 2, -surplus - -surplus // 2))
+
+
+def scale_to_peak(waveform: Waveform, peak: float) -> Waveform:
+    """Scale so that the largest absolute sample is `peak`; silence stays silence."""
+    largest = float(np.abs(waveform).max(initial=0.0))
+    return waveform if largest == 0.0 else waveform * np.float32(peak / largest)

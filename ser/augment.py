@@ -1,0 +1,180 @@
+"""Augmentation: of the waveform before the features, and of the features in a batch."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torchaudio.functional as F
+from torch import Tensor, nn
+
+from ser.batch import Batch
+from ser.features import Feature
+
+
+class WaveformAugment:
+    """Speed, level, noise and band of a waveform, drawn anew for each clip and copy.
+
+    Ranges are (low, high), drawn uniformly; the probability of each is `probability`.
+    """
+
+    def __init__(
+        self,
+        *,
+        probability: float,
+        speed: Sequence[float],
+        gain_db: Sequence[float],
+        snr_db: Sequence[float],
+        low_pass_hz: Sequence[float],
+    ) -> None:
+        self.probability = probability
+        self.ranges = {
+            "speed": tuple(speed),
+            "gain_db": tuple(gain_db),
+            "snr_db": tuple(snr_db),
+            "low_pass_hz": tuple(low_pass_hz),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """All that determines the numbers."""
+        ranges = {name: list(values) for name, values in self.ranges.items()}
+        return {"probability": self.probability, **ranges, "version": 1}
+
+    def __call__(self, waveform: np.ndarray, sample_rate_hz: int, seed: int) -> np.ndarray:
+        """An augmented copy (samples,) float32; the same seed gives the same copy."""
+        draw = np.random.default_rng(seed)
+        noise = torch.Generator().manual_seed(seed)
+        drawn = {
+            name: float(draw.uniform(low, high)) if draw.random() < self.probability else None
+            for name, (low, high) in self.ranges.items()
+        }
+        sound = torch.from_numpy(waveform)
+        if drawn["speed"] is not None:
+            factor = round(drawn["speed"] * 20) / 20  # steps of 5 %: the resampling kernel is small
+            sound = F.speed(sound, sample_rate_hz, factor)[0] if factor != 1 else sound
+        if drawn["low_pass_hz"] is not None:
+            sound = F.lowpass_biquad(sound, sample_rate_hz, drawn["low_pass_hz"])
+        if drawn["snr_db"] is not None:
+            hiss = torch.randn(sound.shape, generator=noise)
+            sound = F.add_noise(sound, hiss, torch.tensor(drawn["snr_db"]))
+        if drawn["gain_db"] is not None:
+            sound = F.gain(sound, drawn["gain_db"])
+        return sound.float().numpy()
+
+
+class Augmented(Feature):
+    """The features of an augmented copy of each clip; `copy` numbers the copies."""
+
+    def __init__(self, feature: Feature, augment: WaveformAugment, copy: int) -> None:
+        self.stream = feature.stream  # type: ignore[misc]
+        self.dtype = feature.dtype  # type: ignore[misc]
+        self.sample_rate_hz = feature.sample_rate_hz
+        self._feature, self._augment, self._copy = feature, augment, copy
+
+    def settings(self) -> dict[str, Any]:
+        """The feature's own settings, the augmentation's, and the number of the copy."""
+        return {
+            **self._feature.settings(),
+            "augment": self._augment.settings(),
+            "copy": self._copy,
+        }
+
+    def shape(self) -> tuple[int, ...]:
+        """The feature's own shape."""
+        return self._feature.shape()
+
+    def extract(self, waveforms: Sequence[np.ndarray], keys: Sequence[str]) -> list[np.ndarray]:
+        """Augment each clip, seeded by its content and the copy's number, then extract."""
+        copies = [
+            self._augment(waveform, self.sample_rate_hz, self._seed(key))
+            for waveform, key in zip(waveforms, keys, strict=True)
+        ]
+        return self._feature.extract(copies, keys)
+
+    def _seed(self, key: str) -> int:
+        digest = hashlib.sha256(f"{key}/{self._copy}".encode()).digest()
+        return int.from_bytes(digest[:4], "little")
+
+
+class SpecAugment(nn.Module):
+    """Masks over time and features of the frames (Park et al., Interspeech 2019).
+
+    Masked values become the clip's own mean of that feature, which is neutral for any
+    normalisation that follows. `time_fraction` is the widest mask as a share of the clip,
+    `feature_width` the most neighbouring features in one mask.
+    """
+
+    def __init__(
+        self, *, time_masks: int, time_fraction: float, feature_masks: int, feature_width: int
+    ) -> None:
+        super().__init__()
+        self.time_masks, self.time_fraction = time_masks, time_fraction
+        self.feature_masks, self.feature_width = feature_masks, feature_width
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, frames, features) and (batch,) to frames of the same shape."""
+        batch, longest, n_features = frames.shape
+        time = torch.arange(longest, device=frames.device)
+        valid = time < lengths[:, None]  # (batch, frames)
+        total = (frames * valid[..., None]).sum(1)
+        mean = (total / lengths[:, None]).unsqueeze(1)  # (batch, 1, features)
+        feature = torch.arange(n_features, device=frames.device)
+        hidden = torch.zeros_like(frames, dtype=torch.bool)
+        for _ in range(self.time_masks):
+            hidden |= _span(time, lengths, self.time_fraction * lengths)[..., None]
+        sizes = torch.full((batch,), n_features, device=frames.device)
+        widths = torch.full((batch,), float(self.feature_width), device=frames.device)
+        for _ in range(self.feature_masks):
+            hidden |= _span(feature, sizes, widths)[:, None, :]
+        return torch.where(hidden & valid[..., None], mean, frames)
+
+
+def _span(axis: Tensor, sizes: Tensor, widest: Tensor) -> Tensor:
+    """For each clip one random span of 0 to `widest` places: (batch, len(axis)) of bool."""
+    width = torch.rand(len(sizes), device=axis.device) * (widest + 1)
+    start = torch.rand(len(sizes), device=axis.device) * (sizes - width).clamp(min=0)
+    return (axis >= start.floor()[:, None]) & (axis < (start.floor() + width.floor())[:, None])
+
+
+def mixup(batch: Batch, partner: Tensor, share: float) -> Batch:
+    """Mix each clip with its partner, `share` of the first (Zhang et al., ICLR 2018).
+
+    Padded streams take the longer of the two lengths; targets are the caller's to mix.
+    """
+
+    def mix(stream: Tensor | None) -> Tensor | None:
+        return None if stream is None else share * stream + (1 - share) * stream[partner]
+
+    def longer(lengths: Tensor | None) -> Tensor | None:
+        return None if lengths is None else torch.maximum(lengths, lengths[partner])
+
+    return batch._replace(
+        frames=mix(batch.frames),
+        frames_length=longer(batch.frames_length),
+        embedding=mix(batch.embedding),
+        waveform=mix(batch.waveform),
+        waveform_length=longer(batch.waveform_length),
+    )
+
+
+class BatchAugment(nn.Module):
+    """What is done to a training batch on its way to the model."""
+
+    def __init__(self, *, specaugment: SpecAugment | None, mixup_alpha: float) -> None:
+        super().__init__()
+        self.specaugment, self.mixup_alpha = specaugment, mixup_alpha
+
+    def forward(self, batch: Batch) -> tuple[Batch, Tensor | None, float]:
+        """The batch, and when mixed the partner of each clip (batch,) and the first one's share."""
+        if (
+            self.specaugment is not None
+            and batch.frames is not None
+            and batch.frames_length is not None
+        ):
+            batch = batch._replace(frames=self.specaugment(batch.frames, batch.frames_length))
+        if self.mixup_alpha <= 0:
+            return batch, None, 1.0
+        share = float(torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample())
+        partner = torch.randperm(len(batch.target), device=batch.target.device)
+        return mixup(batch, partner, share), partner, share

@@ -1,0 +1,20 @@
+"""The one shape in which clips travel from the loader to a model."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Clips padded to the longest; each padded stream travels with its lengths.
+
+    A stream that the front-end does not give is None.
+    """
+
+    index: Tensor  # (batch,) row of the clip in the run's table
+    target: Tensor  # (batch,) class index
+    frames: Tensor | None = None  # (batch, frames, features)
+    frames_length: Tensor | None = None  # (batch,)
+    embedding: Tensor | None = None  # (batch, layers, 2 * width), mean then standard deviation
+    waveform: Tensor | None = None  # (batch, samples) at 16 kHz
+    waveform_length: Tensor | None = None  # (batch,)

@@ -1,0 +1,311 @@
+"""Extracted features on disk: each clip's feature is computed once, whoever asks.
+
+One folder a feature, named after its class and the hash of its settings; inside, shards: a `.bin`
+of values laid end to end and a `.json` index that says which clip lies where. A clip is known by
+the content hash of its samples, so the same recording in two corpora is computed once. A shard
+exists once its index does, and the index is written last: a run that is killed loses at most its
+last seconds, and what it half wrote is removed by the next run that extracts.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ser.audio import load_waveform
+from ser.errors import SerError
+from ser.features.base import Array, Feature
+
+_log = logging.getLogger(__name__)
+
+_COMMIT_S = 5.0
+"""A shard is written at least this often: what a killed run can lose."""
+_COMMIT_BYTES = 64 * 2**20
+"""... or when it holds this much: what a run keeps in memory."""
+_CHUNK_S = 30.0
+"""Seconds of speech that a worker takes at a time."""
+_CHUNK_CLIPS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What the cache needs to know of a clip; sha256 is that of the decoded samples."""
+
+    id: str
+    path: Path
+    sha256: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a clip's values lie: shard, first element, shape."""
+
+    shard: Path
+    start: int
+    shape: tuple[int, ...]
+
+
+class FeatureStore:
+    """The features of one folder by content hash, read through memory maps.
+
+    A view is writable and private to the process (copy on write): nothing reaches the file. The
+    store can be pickled; maps are opened again on the other side.
+    """
+
+    def __init__(self, folder: Path, dtype: type[np.floating]) -> None:
+        """Read every whole shard's index; damaged shards are listed in `damaged`."""
+        self.folder = folder
+        self.damaged: dict[Path, str] = {}
+        self._dtype = np.dtype(dtype)
+        self._places: dict[str, _Place] = {}
+        self._maps: dict[Path, np.ndarray[Any, Any]] = {}
+        for index in sorted(folder.glob("*.json")):
+            try:
+                self._places.update(_read_index(index, self._dtype))
+            except (OSError, ValueError, KeyError) as error:
+                self.damaged[index] = str(error)
+
+    def __getitem__(self, sha256: str) -> Array:
+        """The clip's feature as a view of the map; KeyError for a clip that is not stored."""
+        place = self._places[sha256]
+        flat = self._maps.get(place.shard)
+        if flat is None:
+            flat = np.asarray(np.memmap(place.shard, dtype=self._dtype, mode="c"))
+            self._maps[place.shard] = flat
+        size = int(np.prod(place.shape))
+        return flat[place.start : place.start + size].reshape(place.shape)
+
+    def __contains__(self, sha256: object) -> bool:
+        """Whether the clip is stored."""
+        return sha256 in self._places
+
+    def __len__(self) -> int:
+        """Clips stored."""
+        return len(self._places)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values of all clips stored."""
+        sizes = (int(np.prod(place.shape)) for place in self._places.values())
+        return sum(sizes) * self._dtype.itemsize
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the open maps, whose pickling would copy every value."""
+        return {**self.__dict__, "_maps": {}}
+
+
+class FeatureCache:
+    """A folder of feature folders; safe to share between runs at the same time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use this folder, which is made when something is first stored."""
+        self.folder = folder
+
+    def folder_of(self, feature: Feature) -> Path:
+        """The folder of one feature: its class and 16 digits of its settings' hash."""
+        settings = feature.settings()
+        text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+        return self.folder / f"{settings['class']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def ensure(
+        self, feature: Feature, clips: Sequence[Clip], *, workers: int, progress: bool
+    ) -> FeatureStore:
+        """Compute what is missing and return the store, which then holds every clip asked for.
+
+        Args:
+            feature: what to compute; it is not called for clips that are stored.
+            clips: in any order; clips of the same content are computed once.
+            workers: threads, each with single-threaded torch operations.
+            progress: show a progress bar.
+
+        Raises:
+            SerError: a clip cannot be read, or its feature is not finite; it names the file. What
+                was computed until then is kept.
+        """
+        folder = self.folder_of(feature)
+        store = FeatureStore(folder, feature.dtype)
+        wanted = {clip.sha256: clip for clip in clips}
+        missing = _missing(store, wanted)
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _exclusive(folder):
+                _sweep(store := FeatureStore(folder, feature.dtype))
+                missing = _missing(store, wanted)
+                if missing:
+                    _fill(folder, feature, missing, workers, progress)
+            store = FeatureStore(folder, feature.dtype)
+        _report(folder, feature, list(wanted.values()), len(missing))
+        return store
+
+
+def _missing(store: FeatureStore, wanted: dict[str, Clip]) -> list[Clip]:
+    return [clip for sha256, clip in wanted.items() if sha256 not in store]
+
+
+def _report(folder: Path, feature: Feature, clips: list[Clip], computed: int) -> None:
+    _log.info(
+        "%s: %d clips reused, %d computed (%s)", folder.name, len(clips) - computed, computed,
+        folder.parent,
+    )  # fmt: skip
+    summary = feature.summary(len(clips), sum(clip.duration_s for clip in clips))
+    if summary:
+        _log.info("%s", summary)
+
+
+class _exclusive:  # noqa: N801 - a context manager that reads like a statement
+    """One extraction at a time in a folder; the system frees the lock of a process that dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = FileLock(folder / ".lock")
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            _log.info("%s: another run is extracting; waiting for it", self._folder.name)
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _sweep(store: FeatureStore) -> None:
+    """Remove damaged shards, and what a killed run half wrote. Needs the lock."""
+    for index, reason in store.damaged.items():
+        _log.warning("%s: damaged, its clips are computed again (%s)", index, reason)
+        index.unlink(missing_ok=True)
+    for data in store.folder.glob("*.bin"):
+        if not data.with_suffix(".json").exists():
+            data.unlink(missing_ok=True)
+    for partial in store.folder.glob("*.part"):
+        partial.unlink(missing_ok=True)
+
+
+def _fill(folder: Path, feature: Feature, clips: list[Clip], workers: int, progress: bool) -> None:
+    """Extract the clips, writing a shard every few seconds and whatever happens at the end."""
+    settings = json.dumps(feature.settings(), indent=2, sort_keys=True)
+    _write(folder / "settings.txt", settings.encode())
+    shard: dict[str, Array] = {}
+    size, started = 0, time.monotonic()
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(TextColumn(folder.name), *columns, disable=not progress, transient=True)
+    try:
+        with bar:
+            task = bar.add_task(folder.name, total=len(clips))
+            for clip, values in _extract(feature, clips, workers):
+                shard[clip.sha256] = values
+                bar.advance(task)
+                size += values.nbytes
+                if size > _COMMIT_BYTES or time.monotonic() - started > _COMMIT_S:
+                    _write_shard(folder, shard)
+                    shard, size, started = {}, 0, time.monotonic()
+    finally:
+        feature.release()
+        if shard:
+            _write_shard(folder, shard)
+
+
+def _extract(feature: Feature, clips: list[Clip], workers: int) -> Iterator[tuple[Clip, Array]]:
+    """Clips with their features, longest first; a few chunks ahead of the consumer at most."""
+    chunks = iter(_chunks(sorted(clips, key=lambda clip: (-clip.duration_s, clip.sha256))))
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    threads = torch.get_num_threads()
+    pending: deque[tuple[list[Clip], Future[list[Array]]]] = deque()
+    try:
+        while True:
+            for chunk in islice(chunks, 2 * workers - len(pending)):
+                pending.append((chunk, pool.submit(_extract_chunk, feature, chunk)))
+            if not pending:
+                return
+            chunk, future = pending.popleft()
+            yield from zip(chunk, future.result(), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _chunks(clips: list[Clip]) -> Iterator[list[Clip]]:
+    """Neighbours in length, up to _CHUNK_S seconds and _CHUNK_CLIPS clips (at least one)."""
+    chunk: list[Clip] = []
+    for clip in clips:
+        duration_s = sum(other.duration_s for other in chunk) + clip.duration_s
+        if chunk and (duration_s > _CHUNK_S or len(chunk) == _CHUNK_CLIPS):
+            yield chunk
+            chunk = []
+        chunk.append(clip)
+    if chunk:
+        yield chunk
+
+
+def _extract_chunk(feature: Feature, clips: list[Clip]) -> list[Array]:
+    waveforms = [load_waveform(clip.path, feature.sample_rate_hz) for clip in clips]
+    features = feature.extract(waveforms, [clip.sha256 for clip in clips])
+    for clip, values in zip(clips, features, strict=True):
+        if not np.isfinite(values).all():
+            raise SerError(
+                f"{clip.path}: its feature {feature.settings()['class']} holds values that are "
+                f"not finite in {np.dtype(feature.dtype)}. Listen to the file; if it is broken, "
+                "remove it and list the corpus again."
+            )
+    return [np.ascontiguousarray(values, dtype=feature.dtype) for values in features]
+
+
+def _write_shard(folder: Path, features: dict[str, Array]) -> None:
+    """Data first, index last: the index is what makes a shard exist."""
+    starts = np.cumsum([0, *(values.size for values in features.values())])
+    entries = {
+        sha256: [int(start), *values.shape]
+        for (sha256, values), start in zip(features.items(), starts[:-1], strict=True)
+    }
+    data = b"".join(values.tobytes() for values in features.values())
+    body = json.dumps({"bytes": len(data), "entries": entries}, separators=(",", ":")).encode()
+    digest = hashlib.sha256(body).hexdigest()
+    name = folder / digest[:16]
+    _write(name.with_suffix(".bin"), data)
+    _write(name.with_suffix(".json"), digest.encode() + b"\n" + body)
+
+
+def _read_index(index: Path, dtype: np.dtype[Any]) -> dict[str, _Place]:
+    """Check an index against its checksum and its data's size; ValueError or OSError if bad."""
+    digest, _, body = index.read_bytes().partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise ValueError("the index does not match its checksum")
+    content = json.loads(body)
+    data = index.with_suffix(".bin")
+    size = data.stat().st_size
+    if size != content["bytes"]:
+        raise ValueError(f"{data.name} has {size} bytes instead of {content['bytes']}")
+    return {
+        sha256: _Place(data, start, tuple(shape))
+        for sha256, (start, *shape) in content["entries"].items()
+    }
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write so that the path holds either nothing or all, even after a power cut."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

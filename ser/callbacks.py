@@ -1,0 +1,83 @@
+"""What happens around the epochs: seeds, the history, one line an epoch where no bar is drawn."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+
+log = logging.getLogger(__name__)
+
+
+class SeedEpochs(Callback):
+    """Seed each epoch by the run's seed and its number, so that a resumed run repeats it."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Dropout, augmentation and mixup of an epoch depend on nothing before it."""
+        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
+
+
+class History(Callback):
+    """Every logged metric by epoch; kept in the checkpoint, so that a resumed run has all of it."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Take the epoch's figures, validation among them."""
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+        self.rows.append({"epoch": float(trainer.current_epoch), **values})
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.rows = list(state["rows"])
+
+
+class EpochLines(Callback):
+    """One log line an epoch."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Print the figures that a person watches."""
+        seen = trainer.callback_metrics
+        names = [key for key in ("train/loss", "train/uar", "val/loss", "val/uar") if key in seen]
+        figures = "  ".join(f"{key} {float(seen[key]):.3f}" for key in names)
+        log.info("epoch %3d/%d  %s", trainer.current_epoch + 1, trainer.max_epochs or 0, figures)
+
+
+def standard_callbacks(
+    folder: Path, *, seed: int, monitor: str, mode: str, patience: int
+) -> tuple[list[Callback], History]:
+    """What every training run has, and its history.
+
+    The best and the last checkpoint are `best.ckpt` and `last.ckpt` in `folder`.
+    """
+    history = History()
+    checkpoint = ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        save_last=True,
+        save_on_train_epoch_end=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    stopping = EarlyStopping(monitor, mode=mode, patience=patience)
+    shown = RichProgressBar() if sys.stdout.isatty() else EpochLines()
+    return [SeedEpochs(seed), history, stopping, shown, checkpoint], history

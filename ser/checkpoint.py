@@ -1,0 +1,57 @@
+"""Checkpoints: written whole or not at all, read without executing pickled code."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from ser.errors import SerError
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, replaced atomically and loaded with `weights_only`."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write beside the target, flush, rename: kill -9 leaves the old file whole."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        with part.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(target)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Tensors and plain values only, whatever the caller asks for."""
+        return load_checkpoint(Path(path), map_location or "cpu")
+
+
+def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this project.
+
+    Raises SerError when the file is absent, unreadable, holds pickled objects or is not ours.
+    """
+    if not path.is_file():
+        raise SerError(f"{path}: no such checkpoint. A run keeps its own in checkpoints/best.ckpt.")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged or a pickled file
+        kind = "holds pickled objects" if "nsupported" in str(error) else "cannot be read"
+        raise SerError(
+            f"{path} {kind}: a checkpoint must be a file that this project wrote, of tensors and "
+            "plain values only, since unpickling would execute its code. Take "
+            "checkpoints/best.ckpt of a run folder, or train again."
+        ) from error
+    if not isinstance(checkpoint, dict) or "ser" not in checkpoint:
+        raise SerError(
+            f"{path} is not a checkpoint of this project: the entry `ser` (classes, features, "
+            "model) is missing. Take checkpoints/best.ckpt of a run folder."
+        )
+    return checkpoint

@@ -1,0 +1,89 @@
+"""The table over the runs of a multirun or a sweep: one row an arm, folds pooled, mean ± sd."""
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from ser.folder import RunFolder
+from ser.metrics import pool_folds
+from ser.report import comparison_markdown, render_comparison
+from ser.scoring import figures_of
+from ser.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+REPEATS = ("seed", "split.fold")  # options that repeat an arm and do not make another
+SHOWN = ("uar", "war", "macro_f1")
+
+
+def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | None = None) -> None:
+    """Print the table over the finished children of a parent run, and keep it there.
+
+    `digests` keeps only the children of these recipes.
+    """
+    children = tracker.children(parent)
+    if digests is not None and not children.empty:
+        children = children[children["config"].isin(digests)]
+        children = children.drop_duplicates("config")
+    if children.empty:
+        log.warning("no run has finished: there is nothing to compare")
+        return
+    rows = [dict(row) for row in compare_rows(children)]
+    part = "test" if all("test/uar" in row for row in rows) else "best"
+    metrics = [f"{part}/{name}" for name in SHOWN]
+    where = "test part" if part == "test" else "validation part, best checkpoint"
+    title = f"{len(children)} runs, {where}; folds pooled, mean ± sd over seeds"
+    if (children["synthetic"] == "true").any():
+        title += "; SYNTHETIC SPEECH"
+    render_comparison(rows, ["arm"], metrics, title, Console())
+    tracker.log_table(parent, "comparison.md", comparison_markdown(rows, ["arm"], metrics))
+    tracker.log_table(parent, "runs.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def compare_rows(children: pd.DataFrame) -> list[dict[str, str | float]]:
+    """One row for each arm and seed; the test clips of its folds are pooled and scored once."""
+    children = children.assign(arm=arm_names(children))
+    rows: list[dict[str, str | float]] = []
+    for (arm, seed), group in children.groupby(["arm", "seed"], sort=False):
+        figures = (
+            _pooled(group)
+            if group["fold"].nunique() > 1 and "test/uar" in group
+            else group.filter(regex="^(test|best)/").iloc[0].dropna().to_dict()
+        )
+        rows.append({"arm": str(arm), "seed": str(seed), "folds": len(group), **figures})
+    return rows
+
+
+def _pooled(folds: pd.DataFrame) -> dict[str, float]:
+    tables = [
+        pd.read_parquet(RunFolder(Path(folder)).predictions) for folder in folds["run_folder"]
+    ]
+    together = pool_folds(tables)
+    classes = [
+        name.removeprefix("probability_") for name in together if name.startswith("probability_")
+    ]
+    return figures_of(together, classes, "test")
+
+
+def arm_names(children: pd.DataFrame) -> list[str]:
+    """What distinguishes each run: the options that vary, save those that only repeat."""
+    options = [
+        dict(word.split("=", 1) for word in text.split() if "=" in word)
+        for text in children["overrides"].fillna("")
+    ]
+    keys = [key for row in options for key in row]
+    varying = [
+        key
+        for key in dict.fromkeys(keys)
+        if key not in REPEATS and len({row.get(key) for row in options}) > 1
+    ]
+    names = []
+    for row, model in zip(options, children["model"], strict=True):
+        words = [
+            row[key] if key == "model" else f"{key}={row[key]}" for key in varying if key in row
+        ]
+        names.append(" ".join(words) or str(model))
+    return names

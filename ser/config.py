@@ -1,0 +1,172 @@
+"""What the scripts share: composing, checking and building from the configuration."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ser.errors import SerError
+
+log = logging.getLogger(__name__)
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+DEFAULT_ENCODER, DEMO_ENCODER = "wav2vec2_base", "tiny"
+MISTAKE = 2  # exit status of a run that a user's mistake ended
+
+Job = Callable[[DictConfig], Any]
+_failed: list[SerError] = []
+
+
+def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
+    """Make a script's entry point of a function of the composed configuration.
+
+    A SerError is printed as one paragraph and ends the script with status 2; in a multirun the
+    other jobs still run first.
+    """
+
+    def decorate(job: Job) -> Callable[[], None]:
+        @functools.wraps(job)
+        def guarded(cfg: DictConfig) -> Any:
+            try:
+                return job(cfg)
+            except (SerError, OmegaConfBaseException) as error:
+                tell(error)
+                _failed.append(SerError(str(error)))
+                if HydraConfig.get().mode != RunMode.MULTIRUN:
+                    sys.exit(MISTAKE)
+                return None
+
+        start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+
+        def main() -> None:
+            start(guarded)()
+            if _failed:
+                sys.exit(MISTAKE)
+
+        return main
+
+    return decorate
+
+
+def given_overrides() -> list[str]:
+    """The options of this job as the user gave them."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def tell(error: Exception) -> None:
+    """Print a user's mistake as one paragraph."""
+    sys.stdout.flush()
+    sys.stderr.write(f"\nerror: {' '.join(str(error).split())}\n")
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain Python values, interpolations resolved."""
+    values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def build(node: Any, *arguments: Any, **extra: Any) -> Any:
+    """Instantiate a node that has a `_target_`; a wrong option becomes a SerError that names it."""
+    try:
+        return hydra.utils.instantiate(node, *arguments, **extra, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, SerError):
+                raise cause from None
+            cause = cause.__cause__
+        if isinstance(error.__cause__, TypeError):
+            raise SerError(
+                f"{node.get('_target_')}: {error.__cause__}. An option must be a parameter that "
+                "the class takes; its YAML under conf/ lists them all."
+            ) from error
+        raise
+
+
+def load_option(group: str, name: str) -> DictConfig:
+    """One option of a config group as its file has it."""
+    node = OmegaConf.load(CONF / group / f"{name}.yaml")
+    assert isinstance(node, DictConfig)
+    return node
+
+
+def settle_encoder(cfg: DictConfig, synthetic: bool) -> None:
+    """Turn encoder=auto into the default one, or on the demo corpus into the tiny one."""
+    if cfg.encoder.name != "auto":
+        return
+    name = DEMO_ENCODER if synthetic else DEFAULT_ENCODER
+    chosen = load_option("encoder", name)
+    if cfg.encoder.path is not None:
+        chosen.path = cfg.encoder.path
+    if any("encoder" in node for node in cfg.feature.values()):
+        why = "the demo corpus; random weights" if synthetic else "the default"
+        log.info("encoder=auto: %s (%s)", name, why)
+    OmegaConf.update(cfg, "encoder", chosen, merge=False, force_add=True)
+
+
+def settle_front_end(cfg: DictConfig) -> None:
+    """Give the model the streams that its own options ask for, then check that they match.
+
+    Fine-tuning reads waveforms where a frozen encoder reads pooled embeddings, and
+    fusion=tim_on_frames reads the encoder's frames where the others read MFCC; all else that does
+    not match is an error.
+    """
+    wanted = hydra.utils.get_class(cfg.model._target_).reads_of(plain(cfg.model))
+    if "waveform" in wanted and "embedding" not in wanted:
+        _swap_feature(cfg, "embedding", "waveform")
+    if cfg.model.get("fusion") == "tim_on_frames":
+        _swap_feature(cfg, "mfcc", "encoder_frames")
+    given = {hydra.utils.get_class(node._target_).stream: key for key, node in cfg.feature.items()}
+    if set(given) != set(wanted):
+        raise SerError(
+            f"model={cfg.model.name} reads {_words(wanted)}, but feature="
+            f"{'+'.join(map(str, given.values()))} gives {_words(given)}. "
+            "Drop the feature= option: the model picks its own front-end."
+        )
+
+
+def _swap_feature(cfg: DictConfig, old: str, new: str) -> None:
+    if old not in cfg.feature:
+        return
+    log.info("model=%s reads %s here in place of %s", cfg.model.name, new, old)
+    others = {key: node for key, node in cfg.feature.items() if key != old}
+    swapped = OmegaConf.merge(others, load_option("feature", new))
+    OmegaConf.update(cfg, "feature", swapped, merge=False, force_add=True)
+
+
+def _words(names: Any) -> str:
+    return " and ".join(sorted(names))
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse impossible options before any data or weight is touched."""
+    OmegaConf.resolve(cfg)
+    OmegaConf.set_struct(cfg, False)
+    choices = {
+        "loss.imbalance": (cfg.loss.imbalance, ("weights", "sampler", "none")),
+        "dataset.labels": (cfg.dataset.labels, ("native", "eight", "seven", "six", "four")),
+        "monitor.mode": (cfg.monitor.mode, ("max", "min")),
+    }
+    for option, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise SerError(f"{option}={value} is not known: choose {', '.join(allowed)}.")
+    positive = {
+        "loader.batch_size": cfg.loader.batch_size,
+        "loader.pool_batches": cfg.loader.pool_batches,
+        "trainer.max_epochs": cfg.trainer.max_epochs,
+        "early_stopping.patience": cfg.early_stopping.patience,
+    }
+    for option, value in positive.items():
+        if not isinstance(value, int) or value < 1:
+            raise SerError(f"{option}={value}: it must be a whole number of at least 1.")
+    settle_front_end(cfg)

@@ -1,0 +1,225 @@
+"""Features to batches: the dataset, the sampler and the one DataModule."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ser.batch import Batch
+from ser.cache import FeatureStore
+from ser.splits import Split
+
+PADDED = frozenset({"frames", "waveform"})  # streams whose first axis is time
+
+
+class EmotionDataset(Dataset[Batch]):
+    """Clips of one part of a split; indexed by a list of positions, gives a padded Batch.
+
+    `stores` holds for each stream one or more versions of the features: the first is the clip as
+    recorded, the others are augmented copies of it. `version` picks one of them per position.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        classes: Sequence[str],
+        stores: Mapping[str, Sequence[FeatureStore]],
+    ) -> None:
+        self.rows = torch.as_tensor(table.index.to_numpy(copy=True))
+        code = {name: number for number, name in enumerate(classes)}
+        self.targets = torch.as_tensor(table["label"].map(code).to_numpy(dtype=np.int64, copy=True))
+        self.hashes = table["sha256"].tolist()
+        self.groups = table["corpus"].to_numpy()
+        self._stores = {name: list(versions) for name, versions in stores.items()}
+        self.n_versions = max(len(versions) for versions in self._stores.values())
+        self._fixed = {
+            name: [self._stack(store) for store in versions]
+            for name, versions in self._stores.items()
+            if name not in PADDED
+        }
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def _stack(self, store: FeatureStore) -> Tensor:
+        """All clips of a stream of fixed shape as one tensor: a batch is then one index."""
+        return torch.from_numpy(np.stack([store[sha] for sha in self.hashes]))
+
+    def __getitem__(self, positions: Sequence[int] | Sequence[tuple[int, int]]) -> Batch:
+        """The clips at these positions; a (position, version) pair picks an augmented copy."""
+        pairs = [p if isinstance(p, tuple) else (int(p), 0) for p in positions]
+        where = torch.tensor([position for position, _ in pairs])
+        streams: dict[str, Tensor] = {}
+        for name, versions in self._stores.items():
+            if name in PADDED:
+                clips = [versions[v % len(versions)][self.hashes[p]] for p, v in pairs]
+                streams[name], streams[f"{name}_length"] = pad(clips)
+            else:
+                fixed = self._fixed[name]
+                streams[name] = torch.stack([fixed[v % len(fixed)][p] for p, v in pairs]).float()
+        return Batch(index=self.rows[where], target=self.targets[where], **streams)
+
+    def durations(self) -> np.ndarray:
+        """Length of each clip on its longest padded stream; zeros when no stream is padded."""
+        for name, versions in self._stores.items():
+            if name in PADDED:
+                return np.array([versions[0][sha].shape[0] for sha in self.hashes])
+        return np.zeros(len(self), dtype=np.int64)
+
+
+def pad(clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Arrays (time, ...) of different lengths to (clips, longest, ...) float32 and lengths."""
+    lengths = torch.tensor([clip.shape[0] for clip in clips])
+    padded = np.zeros((len(clips), int(lengths.max()), *clips[0].shape[1:]), dtype=np.float32)
+    for row, clip in zip(padded, clips, strict=True):
+        row[: clip.shape[0]] = clip
+    return torch.from_numpy(padded), lengths
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (position, version), a function of the seed and the epoch alone.
+
+    So a resumed run sees the very batches of an uninterrupted one. With `weights` clips are drawn
+    with replacement. Batches are cut from pools of `pool_batches` batches sorted by length, so
+    that little is padded; the order of the batches is random.
+    """
+
+    def __init__(
+        self,
+        dataset: EmotionDataset,
+        *,
+        batch_size: int,
+        seed: int,
+        weights: np.ndarray | None,
+        pool_batches: int,
+    ) -> None:
+        self._lengths = dataset.durations()
+        self._n_versions = dataset.n_versions
+        self._batch_size, self._seed, self._pool = batch_size, seed, pool_batches * batch_size
+        self._weights = None if weights is None else weights / weights.sum()
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch, also after a resume."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self._lengths) // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        draw = np.random.default_rng((self._seed, self._epoch))
+        n = len(self._lengths)
+        if self._weights is None:
+            order = draw.permutation(n)
+        else:
+            order = draw.choice(n, size=n, p=self._weights)
+        version = draw.integers(self._n_versions, size=n)
+        for start in range(0, n, self._pool):
+            part = order[start : start + self._pool]
+            order[start : start + self._pool] = part[np.argsort(self._lengths[part], kind="stable")]
+        cuts = draw.permutation(len(self)) * self._batch_size
+        for cut in cuts:
+            chosen = slice(cut, cut + self._batch_size)
+            yield [(int(p), int(v)) for p, v in zip(order[chosen], version[chosen], strict=True)]
+
+
+def clip_weights(dataset: EmotionDataset) -> np.ndarray:
+    """Weight of each clip, mean one, so that every corpus × class cell counts the same."""
+    cells = pd.Series(list(zip(dataset.groups, dataset.targets.tolist(), strict=True)))
+    weights = 1.0 / cells.map(cells.value_counts()).to_numpy(dtype=float)
+    return np.asarray(weights * (len(weights) / weights.sum()))
+
+
+class EmotionDataModule(pl.LightningDataModule):
+    """Train, validation and test batches of one split.
+
+    `imbalance` is `weights` (the loss weighs clips), `sampler` (clips are drawn by weight) or
+    `none`; both balance over corpus × class.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        classes: Sequence[str],
+        split: Split,
+        stores: Mapping[str, Sequence[FeatureStore]],
+        *,
+        batch_size: int,
+        pool_batches: int,
+        imbalance: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self._batch_size, self._pool_batches, self._seed = batch_size, pool_batches, seed
+        self._imbalance = imbalance
+        plain = {name: versions[:1] for name, versions in stores.items()}
+        part = {name: table[table["id"].isin(ids)] for name, ids in split.parts.items()}
+        self.train = EmotionDataset(part["train"], classes, stores)
+        self.val = EmotionDataset(part["val"], classes, plain)
+        self.test = EmotionDataset(part["test"], classes, plain)
+
+    def loss_weights(self, n_rows: int) -> Tensor | None:
+        """Weight of each row of the run's table in the loss, or None when all weigh the same."""
+        if self._imbalance != "weights":
+            return None
+        weights = torch.ones(n_rows)
+        weights[self.train.rows] = torch.as_tensor(clip_weights(self.train), dtype=torch.float32)
+        return weights
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches of the train part."""
+        weights = clip_weights(self.train) if self._imbalance == "sampler" else None
+        sampler = EpochSampler(
+            self.train,
+            batch_size=self._batch_size,
+            seed=self._seed,
+            weights=weights,
+            pool_batches=self._pool_batches,
+        )
+        return _loader(self.train, sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation part, in order."""
+        return self.in_order("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test part, in order."""
+        return self.in_order("test")
+
+    def in_order(self, part: str) -> DataLoader[Batch]:
+        """Batches of `train`, `val` or `test` as recorded, in order."""
+        dataset = {"train": self.train, "val": self.val, "test": self.test}[part]
+        return in_order(dataset, self._batch_size)
+
+
+class InOrder(Sampler[list[int]]):
+    """Every position once, in order, `batch_size` at a time."""
+
+    def __init__(self, n: int, batch_size: int) -> None:
+        self._n, self._batch_size = n, batch_size
+
+    def __len__(self) -> int:
+        return -(-self._n // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self._n, self._batch_size):
+            yield list(range(start, min(start + self._batch_size, self._n)))
+
+
+def in_order(dataset: EmotionDataset, batch_size: int) -> DataLoader[Batch]:
+    """Every clip of a dataset once, in order."""
+    return _loader(dataset, InOrder(len(dataset), batch_size))
+
+
+def _loader(dataset: EmotionDataset, sampler: Sampler[Any]) -> DataLoader[Batch]:
+    """The sampler hands the dataset a whole batch; workers would only add copies."""
+    return DataLoader(dataset, sampler=sampler, batch_size=None, collate_fn=_as_is)
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,231 @@
+"""Score a finished run again: on its own clips, or on another corpus."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from ser.assemble import compute_features, open_material, speech_of
+from ser.checkpoint import load_checkpoint
+from ser.data import EmotionDataset, in_order
+from ser.errors import SerError
+from ser.folder import RunFolder
+from ser.labels import map_emotion
+from ser.metrics import class_report, confusion
+from ser.predict import Recognizer
+from ser.recognizer import load_recognizer
+from ser.report import render_results
+from ser.run import find_run, quieten, tracker_of
+from ser.scoring import figures_of, predict_clips, write_predictions
+
+log = logging.getLogger(__name__)
+
+
+class _Predictor(pl.LightningModule):
+    """The predict step of training, around a model that is loaded for scoring only."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        super().__init__()
+        self.model = recognizer.model
+
+    def predict_step(self, batch: Any, batch_idx: int) -> tuple[torch.Tensor, ...]:
+        return batch.index, batch.target, self.model(batch).float().softmax(1)
+
+
+def evaluate(cfg: DictConfig) -> float:
+    """Score the run's best checkpoint; gives its UAR on the clips scored."""
+    quieten()
+    if cfg.part not in ("test", "val") or cfg.seen not in ("drop", "keep"):
+        raise SerError(f"part={cfg.part} seen={cfg.seen}: part is test or val, seen drop or keep.")
+    checkpoint_path, folder = _find_checkpoint(cfg)
+    card = load_checkpoint(checkpoint_path)["ser"]
+    recognizer = load_recognizer(checkpoint_path, cfg.encoder_path)
+    if cfg.get("dataset") is None:
+        table, batch_size, title = _own_clips(cfg, folder, card)
+    else:
+        table, batch_size = _other_clips(cfg, card), cfg.batch_size
+        title = f"{card['model']['name']} on {cfg.dataset.name}"
+    predictions = _predict(cfg, recognizer, table, batch_size)
+    part = "test" if cfg.get("dataset") is not None else cfg.part
+    metrics = figures_of(predictions, recognizer.classes, part)
+    counts = confusion(predictions["truth"], predictions["prediction"], recognizer.classes)
+    shown = {key.removeprefix(f"{part}/"): value for key, value in metrics.items()}
+    if _is_synthetic(card):
+        title += " (trained on SYNTHETIC SPEECH)"
+    render_results(shown, class_report(counts, recognizer.classes), title, Console())
+    if cfg.get("dataset") is None:
+        assert folder is not None
+        _compare_with_training(folder, metrics, cfg.part)
+    target = _results_folder(cfg, folder, checkpoint_path)
+    write_predictions(target.path, predictions, recognizer.classes, title)
+    target.write_metrics(metrics)
+    _log_evaluation(cfg, card, metrics, target, checkpoint_path, title)
+    log.info("evaluation folder  %s", target.path)
+    return metrics[f"{part}/uar"]
+
+
+def _is_synthetic(card: dict[str, Any]) -> bool:
+    return bool(card["synthetic"])
+
+
+def _find_checkpoint(cfg: DictConfig) -> tuple[Path, RunFolder | None]:
+    """The checkpoint and, where it lies in one, its run folder."""
+    path = Path(cfg.run)
+    if path.is_file():
+        inside = path.resolve().parent.parent
+        return path, RunFolder(inside) if (inside / "config.yaml").is_file() else None
+    folder = find_run(cfg.run, cfg, tracker_of(cfg))
+    if not folder.best.is_file():
+        raise SerError(
+            f"{folder.path} has no checkpoints/best.ckpt: the run was cut off before its first "
+            f"epoch ended. Go on with it: python train.py resume={folder.path}"
+        )
+    return folder.best, folder
+
+
+def _own_clips(
+    cfg: DictConfig, folder: RunFolder | None, card: dict[str, Any]
+) -> tuple[pd.DataFrame, int, str]:
+    """The clips of the run's own split part, checked to be the very ones."""
+    if folder is None:
+        raise SerError(
+            f"{cfg.run} lies outside a run folder, so its own test clips are not known. "
+            "Say what to score it on: dataset=NAME dataset.root=FOLDER."
+        )
+    own = OmegaConf.load(folder.config)
+    assert isinstance(own, DictConfig)
+    material = open_material(own)
+    if material.split.digest != card["split_hash"]:
+        raise SerError(
+            f"{folder.path}: the speech under {own.dataset.root} or its split has changed since "
+            "training, so the figures could not be the same. Restore it, or score another "
+            "corpus: dataset=NAME dataset.root=FOLDER."
+        )
+    ids = material.split.parts[cfg.part]
+    table = material.speech.table
+    return table[table["id"].isin(ids)], own.loader.batch_size, f"{folder.path.name}, {cfg.part}"
+
+
+def _other_clips(cfg: DictConfig, card: dict[str, Any]) -> pd.DataFrame:
+    """Every clip of another corpus on the model's classes, less the speakers that it knows."""
+    asked = [w for w in HydraConfig.get().overrides.task if w.startswith("dataset.labels=")]
+    if asked and asked[0] != f"dataset.labels={card['labels']}":
+        raise SerError(
+            f"{asked[0]}: the checkpoint {cfg.run} was trained on label set {card['labels']} "
+            f"({', '.join(card['classes'])}), and can be scored on that only. "
+            f"Drop {asked[0]}, or train a model on that label set."
+        )
+    cfg.dataset.labels = "native" if cfg.dataset.source == "corpus" else card["labels"]
+    speech = speech_of(cfg)
+    table = speech.table
+    label = table["emotion"].map(
+        lambda e: e if card["labels"] == "native" else map_emotion(e, card["labels"])
+    )
+    known = label.isin(card["classes"])
+    for emotion, clips in table[~known].groupby("emotion"):
+        log.info("%d clips of %s are left out: the model has no such class", len(clips), emotion)
+    table = table.assign(label=label)[known]
+    if table.empty:
+        raise SerError(
+            f"{cfg.run} knows {', '.join(card['classes'])}; {cfg.dataset.name} has none of these "
+            f"(it has {', '.join(speech.classes)}). A checkpoint can be scored only on classes "
+            "that it was trained on: choose another corpus or checkpoint."
+        )
+    return _without_known_speakers(cfg, table, card)
+
+
+def _without_known_speakers(
+    cfg: DictConfig, table: pd.DataFrame, card: dict[str, Any]
+) -> pd.DataFrame:
+    known = table["speaker"].isin(card["speakers"])
+    if not known.any():
+        return table
+    what = f"{known.sum()} of {len(table)} clips are of speakers that the model was trained on"
+    if cfg.seen == "keep":
+        log.warning("%s; they are scored too (seen=keep), so the figures are too good.", what)
+        return table
+    if known.all():
+        raise SerError(
+            f"{cfg.dataset.name}: all {len(table)} clips are of speakers that the model was "
+            "trained on, so a score would be too good. Choose other clips, or seen=keep to score "
+            "them all the same."
+        )
+    log.warning("%s; they are left out (seen=keep scores them too).", what)
+    return table[~known]
+
+
+def _predict(
+    cfg: DictConfig, recognizer: Recognizer, table: pd.DataFrame, batch_size: int
+) -> pd.DataFrame:
+    stores = compute_features(Path(cfg.cache_root), recognizer.features, table)
+    dataset = EmotionDataset(table, recognizer.classes, stores)
+    trainer = pl.Trainer(
+        accelerator=cfg.device if cfg.device != "cuda" else "gpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    loader = in_order(dataset, batch_size)
+    return predict_clips(trainer, _Predictor(recognizer), loader, table, recognizer.classes)
+
+
+def _compare_with_training(folder: RunFolder, metrics: dict[str, float], part: str) -> None:
+    """Say whether the figures are those that training logged."""
+    prefix = "test" if part == "test" else "best"
+    logged = folder.metrics() if (folder.path / "metrics.json").is_file() else {}
+    now = {f"{prefix}/{key.split('/', 1)[1]}": value for key, value in metrics.items()}
+    common = sorted(set(now) & set(logged))
+    differ = [key for key in common if now[key] != logged[key]]
+    if not common:
+        log.info("training logged no figures on this part: nothing to compare with")
+    elif differ:
+        rows = ", ".join(f"{key} {logged[key]:.4f} then, {now[key]:.4f} now" for key in differ[:5])
+        log.warning("%d of %d figures differ from training's: %s", len(differ), len(common), rows)
+    else:
+        log.info("all %d figures equal those that training logged", len(common))
+
+
+def _results_folder(cfg: DictConfig, folder: RunFolder | None, checkpoint: Path) -> RunFolder:
+    """Where an evaluation is kept: inside the run folder, or beside a lone checkpoint."""
+    name = cfg.part if cfg.get("dataset") is None else cfg.dataset.name
+    base = folder.path / "evaluations" if folder else checkpoint.with_suffix(".evaluations")
+    target = base / name
+    target.mkdir(parents=True, exist_ok=True)
+    return RunFolder(target)
+
+
+def _log_evaluation(
+    cfg: DictConfig,
+    card: dict[str, Any],
+    metrics: dict[str, float],
+    target: RunFolder,
+    checkpoint: Path,
+    title: str,
+) -> None:
+    """A run of its own for another corpus; the own test part is in the training run already."""
+    if cfg.get("dataset") is None:
+        return
+    tracker = tracker_of(cfg)
+    tags = {
+        "kind": "evaluation",
+        "model": card["model"]["name"],
+        "dataset": cfg.dataset.name,
+        "seed": str(card["seed"]),
+        "checkpoint": str(checkpoint.resolve()),
+        "seen_speakers": cfg.seen,
+        "synthetic": str(card["synthetic"]).lower(),
+        "run_folder": str(target.path.resolve()),
+    }
+    run_id = tracker.start(f"evaluate {title}", tags)
+    tracker.log_metrics(run_id, metrics)
+    tracker.log_folder(run_id, target.path)
+    tracker.finish(run_id, "FINISHED")
+    log.info("MLflow run         %s", run_id)

@@ -1,0 +1,10 @@
+"""Front-ends: waveform to stream."""
+
+from ser.features.base import Feature
+from ser.features.embedding import Embedding
+from ser.features.encoder_frames import EncoderFrames
+from ser.features.logmel import LogMel
+from ser.features.mfcc import Mfcc
+from ser.features.waveform import RawWaveform
+
+__all__ = ["Embedding", "EncoderFrames", "Feature", "LogMel", "Mfcc", "RawWaveform"]

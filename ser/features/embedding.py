@@ -1,0 +1,59 @@
+"""A speech encoder's frames, pooled over time: small enough to keep every layer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ser.audio import Waveform
+from ser.features.base import JSON, Array, Feature
+from ser.features.frozen import EncoderSource, FrozenEncoder
+
+
+class Embedding(Feature):
+    """Mean and standard deviation over time of every layer, float16: (layers, mean ‖ deviation)."""
+
+    stream = "embedding"
+    dtype = np.float16
+
+    def __init__(self, encoder: EncoderSource) -> None:
+        """Choose the encoder.
+
+        Args:
+            encoder: where the weights are; they are loaded when the first clip is extracted.
+        """
+        self.encoder = encoder
+        self._frozen = FrozenEncoder(encoder)
+
+    def settings(self) -> dict[str, JSON]:
+        """Class, version and the weights' identity."""
+        return {"class": "Embedding", "version": 1, "encoder": dict(self.encoder.identity())}
+
+    def shape(self) -> tuple[int, ...]:
+        """(layers, 2 * width)."""
+        return (self.encoder.n_layers, 2 * self.encoder.width)
+
+    def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
+        """One (layers, 2 * width) array a clip, float16."""
+        embeddings: list[Array] = [np.empty(0, np.float16)] * len(waveforms)
+        with torch.inference_mode():
+            for i, states in self._frozen.encode(waveforms):  # (layers, frames, width)
+                deviation, mean = torch.std_mean(states.float(), dim=1, correction=0)
+                embeddings[i] = torch.cat([mean, deviation], dim=1).cpu().numpy().astype(np.float16)
+        return embeddings
+
+    def release(self) -> None:
+        """Drop the encoder's weights."""
+        self._frozen.release()
+
+    def summary(self, n_clips: int, duration_s: float) -> str:
+        """What pooling saves against keeping every layer's frames."""
+        layers, width = self.encoder.n_layers, self.encoder.width
+        itemsize = np.dtype(self.dtype).itemsize
+        pooled = n_clips * layers * 2 * width * itemsize
+        frames = int(duration_s * self.encoder.frame_rate_hz) * layers * width * itemsize
+        return (
+            f"{self.encoder.name}: {n_clips} pooled embeddings take {pooled:,} bytes; the frames "
+            f"of all {layers} layers would take {frames:,} ({frames / max(pooled, 1):.0f} times "
+            "as much)"
+        )

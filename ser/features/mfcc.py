@@ -1,0 +1,104 @@
+"""Mel-frequency cepstral coefficients with librosa's numbers, computed by torchaudio."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torchaudio.functional import compute_deltas
+from torchaudio.transforms import MFCC
+
+from ser.audio import Waveform, centre_crop_or_pad
+from ser.errors import SerError
+from ser.features.base import JSON, Array, Feature
+
+_DELTA_WIDTH = 9
+"""Frames of the regression window of a delta, librosa's default."""
+
+
+class Mfcc(Feature):
+    """librosa.feature.mfcc: Hann, Slaney mel, 10·log10 clipped 80 dB below the peak, ortho DCT-II.
+
+    Deltas equal librosa.feature.delta but for the four frames at either end, where the edge frame
+    is repeated (librosa fits a polynomial there and refuses clips under nine frames).
+    """
+
+    stream = "frames"
+
+    def __init__(
+        self,
+        n_mfcc: int,
+        n_fft: int,
+        hop_samples: int,
+        n_mels: int,
+        deltas: int,
+        sample_rate_hz: int,
+        n_samples: int | None,
+    ) -> None:
+        """Choose the analysis.
+
+        Args:
+            n_mfcc: coefficients kept, the zeroth included.
+            n_fft: window and transform length in samples.
+            hop_samples: step between frames; a clip gives 1 + samples // hop_samples frames.
+            n_mels: mel bands, at least n_mfcc.
+            deltas: 0 for the coefficients alone, 1 or 2 to append first and second differences.
+            sample_rate_hz: the rate that waveforms arrive at.
+            n_samples: crop or pad every clip about its centre to this length; None keeps it whole.
+        """
+        if deltas not in (0, 1, 2):
+            raise SerError(f"feature mfcc: deltas={deltas}, but only 0, 1 and 2 are possible.")
+        if n_mfcc > n_mels:
+            raise SerError(
+                f"feature mfcc: n_mfcc={n_mfcc} is more than n_mels={n_mels}. Raise n_mels or "
+                "lower n_mfcc."
+            )
+        self.n_mfcc, self.n_fft, self.hop_samples, self.n_mels = n_mfcc, n_fft, hop_samples, n_mels
+        self.deltas, self.sample_rate_hz, self.n_samples = deltas, sample_rate_hz, n_samples
+
+    def settings(self) -> dict[str, JSON]:
+        """Class, version and every parameter."""
+        return {
+            "class": "Mfcc",
+            "version": 1,
+            "n_mfcc": self.n_mfcc,
+            "n_fft": self.n_fft,
+            "hop_samples": self.hop_samples,
+            "n_mels": self.n_mels,
+            "deltas": self.deltas,
+            "sample_rate_hz": self.sample_rate_hz,
+            "n_samples": self.n_samples,
+        }
+
+    def shape(self) -> tuple[int, ...]:
+        """(n_mfcc * (1 + deltas),)."""
+        return (self.n_mfcc * (1 + self.deltas),)
+
+    def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
+        """One (frames, n_features) array a clip, float32."""
+        return [self._extract_one(waveform) for waveform in waveforms]
+
+    def _extract_one(self, waveform: Waveform) -> Array:
+        if self.n_samples is not None:
+            waveform = centre_crop_or_pad(waveform, self.n_samples)
+        with torch.inference_mode():
+            orders = [self._transform(torch.tensor(waveform))]  # (n_mfcc, frames)
+            for _ in range(self.deltas):
+                orders.append(compute_deltas(orders[-1], win_length=_DELTA_WIDTH))
+            features: Array = torch.cat(orders).T.contiguous().numpy()
+        return features
+
+    @cached_property
+    def _transform(self) -> MFCC:
+        return MFCC(
+            sample_rate=self.sample_rate_hz,
+            n_mfcc=self.n_mfcc,
+            norm="ortho",
+            melkwargs={
+                "n_fft": self.n_fft,
+                "hop_length": self.hop_samples,
+                "n_mels": self.n_mels,
+                "pad_mode": "constant",
+                "norm": "slaney",
+                "mel_scale": "slaney",
+            },
+        )

@@ -1,0 +1,114 @@
+"""The folder of one run: what it was asked, where it stands, what it found."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ser.errors import SerError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run's folder, and its small state file `run.json`."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole configuration, as composed."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`best.ckpt` and `last.ckpt`."""
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint that validation chose."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def predictions(self) -> Path:
+        """Test clips with truth, prediction and probabilities."""
+        return self.path / "predictions.parquet"
+
+    def state(self) -> dict[str, Any]:
+        """`run_id`, `status` and what else run.json holds."""
+        return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+
+    def set_state(self, **values: Any) -> None:
+        """Change entries of run.json."""
+        path = self.path / "run.json"
+        old = self.state() if path.exists() else {}
+        write_text(path, json.dumps({**old, **values}, indent=2))
+
+    def metrics(self) -> dict[str, float]:
+        """What metrics.json holds."""
+        return dict(json.loads((self.path / "metrics.json").read_text(encoding="utf-8")))
+
+    def write_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Write metrics.json, keys as in MLflow."""
+        write_text(self.path / "metrics.json", json.dumps(dict(metrics), indent=2, sort_keys=True))
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder, log into its train.log; SerError when another process holds it."""
+        lock = FileLock(self.path / "run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise SerError(
+                f"{self.path}: another process is writing this run. Wait for it or end it first."
+            ) from error
+        writer = logging.FileHandler(self.path / "train.log", encoding="utf-8")
+        writer.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logging.getLogger("ser").addHandler(writer)
+        try:
+            yield
+        finally:
+            logging.getLogger("ser").removeHandler(writer)
+            writer.close()
+            lock.release()
+
+
+def create_run_folder(runs: Path, name: str) -> RunFolder:
+    """A new folder `<time>_<name>`; a number is added when two runs start at the same moment."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in range(1000):
+        path = runs / (f"{stamp}_{name}" + (f"_{number}" if number else ""))
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return RunFolder(path)
+    raise SerError(f"{runs}: a thousand runs named {name} were started within a second.")
+
+
+def last_unfinished(runs: Path) -> RunFolder:
+    """The newest run folder whose run did not finish."""
+    for path in sorted(runs.glob("*/run.json"), reverse=True):
+        folder = RunFolder(path.parent)
+        if folder.state().get("status") != "finished":
+            return folder
+    raise SerError(f"resume=last: every run under {runs} has finished.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a small file as a whole."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

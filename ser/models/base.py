@@ -1,0 +1,93 @@
+"""The contract that every model keeps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ser.batch import Batch
+from ser.errors import SerError
+
+Batches = Callable[[], Iterable[Batch]]
+Streams = Mapping[str, tuple[int, ...]]
+
+
+class EmotionModel(nn.Module, ABC):
+    """A classifier of batches of clips.
+
+    A run calls, in this order: the constructor; `fit` once, on the train split without
+    augmentation or shuffling; gradient training on `training_logits` (unless `trainable` is
+    False); `calibrate` once, on the validation split, with the best weights loaded. `fit` and
+    `calibrate` write to buffers or parameters only, so a checkpoint of tensors holds the outcome.
+
+    In evaluation mode a clip's logits do not depend on the other clips of its batch.
+
+    Attributes:
+        reads: the streams of the batch that the model needs.
+        n_classes: the number of classes.
+        trainable: False when `fit` is the whole training.
+    """
+
+    trainable: ClassVar[bool] = True
+
+    def __init__(self, n_classes: int, reads: Iterable[str]) -> None:
+        super().__init__()
+        self.n_classes = n_classes
+        self.reads = frozenset(reads)
+
+    @classmethod
+    @abstractmethod
+    def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        """The streams that a model with these options (its YAML) reads, without building it."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (batch, n_classes)."""
+
+    def training_logits(self, batch: Batch) -> list[Tensor]:
+        """Every logits tensor (batch, n_classes) that the loss is applied to, the model's first."""
+        return [self(batch)]
+
+    def fit(self, batches: Batches) -> None:
+        """Take statistics of the train split; `batches()` starts a new pass over it."""
+
+    def calibrate(self, batches: Batches) -> None:
+        """Take what must come from the validation split, after training."""
+
+
+def stream_shape(model: str, streams: Streams, name: str) -> tuple[int, ...]:
+    """The trailing shape of one clip's stream.
+
+    Raises:
+        SerError: the front-end does not give the stream.
+    """
+    if name not in streams:
+        given = ", ".join(sorted(streams)) or "nothing"
+        raise SerError(
+            f"{model} reads {name}, but the feature gives {given}. Drop the `feature=` override: "
+            "the model picks its own front-end."
+        )
+    return streams[name]
+
+
+def require(stream: Tensor | None, name: str) -> Tensor:
+    """The stream of a batch, or an error that names it.
+
+    Raises:
+        SerError: the batch does not carry the stream.
+    """
+    if stream is None:
+        raise SerError(f"the batch carries no {name}: choose a feature that gives {name}.")
+    return stream
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
+    """The value, if it is one of the choices.
+
+    Raises:
+        SerError: it is not; the message lists the choices.
+    """
+    if value not in choices:
+        raise SerError(f"{name}={value} is no option. Choose one of: {', '.join(choices)}.")
+    return value

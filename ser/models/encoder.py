@@ -1,0 +1,315 @@
+"""Where a speech encoder's weights are: described at once, loaded when they are needed.
+
+An instance is cheap. Its sizes and its identity come from config.json and a hash, so features that
+are already in the cache need neither the weights nor transformers.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from abc import ABC, abstractmethod
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ser.errors import SerError
+from ser.models.speech_encoder import SpeechEncoder, Wav2Vec2Encoder, WhisperEncoder
+
+_log = logging.getLogger(__name__)
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""In order of preference; the second is read by torch's weights-only loader, which runs no code."""
+_PREFIXES = ("wav2vec2.", "hubert.", "wavlm.", "model.encoder.", "encoder.")
+_MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "whisper")
+
+
+class EncoderWeights(ABC):
+    """One encoder that can be loaded.
+
+    Attributes:
+        name: the option's name, for reports.
+    """
+
+    name: str
+    frame_rate_hz: float = 50.0
+    """Frames a second: every architecture here steps 320 samples at 16 kHz."""
+
+    @property
+    @abstractmethod
+    def n_layers(self) -> int:
+        """Hidden states that the encoder gives, the transformer's input included."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Features of a frame."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, str | int]:
+        """What tells these weights from others, for the cache and the checkpoint."""
+
+    @abstractmethod
+    def load(self) -> SpeechEncoder:
+        """Build the encoder and read its weights, float32, in evaluation mode, on the CPU.
+
+        Raises:
+            SerError: weights are missing, unreachable or do not fit their config.
+        """
+
+
+class RandomEncoder(EncoderWeights):
+    """A tiny wav2vec 2.0 with random weights: for tests, nothing to download, nothing learned."""
+
+    def __init__(self, name: str, n_blocks: int, width: int, seed: int) -> None:
+        """Choose the size; the weights follow from the seed."""
+        self.name, self._n_blocks, self._width, self._seed = name, n_blocks, width, seed
+
+    @property
+    def n_layers(self) -> int:
+        """n_blocks + 1."""
+        return self._n_blocks + 1
+
+    @property
+    def width(self) -> int:
+        """As given."""
+        return self._width
+
+    def identity(self) -> dict[str, str | int]:
+        """Size and seed."""
+        return {"random": "wav2vec2", "n_blocks": self._n_blocks, "width": self._width,
+                "seed": self._seed}  # fmt: skip
+
+    def load(self) -> SpeechEncoder:
+        """Draw the weights, leaving the global random state as it was."""
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+        config = Wav2Vec2Config(
+            hidden_size=self._width,
+            num_hidden_layers=self._n_blocks,
+            num_attention_heads=4,
+            intermediate_size=2 * self._width,
+            conv_dim=[self._width] * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=4,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            model = Wav2Vec2Model(config)
+        return Wav2Vec2Encoder(model, do_normalize=True).eval()
+
+
+class PretrainedEncoder(EncoderWeights):
+    """A checkpoint in a local folder, or on the Hugging Face hub through its local cache."""
+
+    def __init__(self, name: str, repo: str, path: str | None, revision: str) -> None:
+        """Describe the checkpoint; nothing is read yet.
+
+        Args:
+            name: the option's name.
+            repo: owner/name on the hub, used when path is null.
+            path: a folder with config.json, preprocessor_config.json and model.safetensors.
+            revision: branch, tag or commit of the repo.
+        """
+        self.name, self.repo, self.revision = name, repo, revision
+        self.path = None if path is None else Path(path).expanduser()
+
+    @property
+    def n_layers(self) -> int:
+        """From config.json."""
+        key = "encoder_layers" if self._is_whisper else "num_hidden_layers"
+        return int(self._config[key]) + 1
+
+    @property
+    def width(self) -> int:
+        """From config.json."""
+        return int(self._config["d_model" if self._is_whisper else "hidden_size"])
+
+    def identity(self) -> dict[str, str | int]:
+        """The hub's commit, or the hash of a local folder's config and weights."""
+        if self.path is None:
+            return {"repo": self.repo, "commit": self._folder.name}
+        configs = [self._folder / "config.json", self._folder / "preprocessor_config.json"]
+        return {
+            "config": _hash_files(tuple(_stamp(path) for path in configs if path.is_file())),
+            "weights": _hash_files((_stamp(self._local_weights()),)),
+        }
+
+    def load(self) -> SpeechEncoder:
+        """Read the weights, float32, in evaluation mode, on the CPU."""
+        folder = self._local_weights().parent if self.path else self._fetch_weights().parent
+        _log.info("encoder %s: loading %s", self.name, folder)
+        if self._is_whisper:
+            return WhisperEncoder(self._from_pretrained(folder)).eval()
+        preprocessor = folder / "preprocessor_config.json"
+        options = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
+        do_normalize = bool(options.get("do_normalize", True))
+        return Wav2Vec2Encoder(self._from_pretrained(folder), do_normalize).eval()
+
+    @property
+    def _is_whisper(self) -> bool:
+        return bool(self._config["model_type"] == "whisper")
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Where config.json is: the local folder, or the commit's snapshot in the hub's cache."""
+        if self.path is None:
+            self._fetch("preprocessor_config.json")
+            return self._require("config.json").parent
+        if not (self.path / "config.json").is_file():
+            raise SerError(
+                f"encoder {self.name}: encoder.path={self.path} holds no config.json. Give the "
+                "folder of a transformers checkpoint, or encoder.path=null to take "
+                f"{self.repo} from the Hugging Face hub."
+            )
+        return self.path
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = json.loads((self._folder / "config.json").read_text())
+        if config.get("model_type") not in _MODEL_TYPES:
+            raise SerError(
+                f"encoder {self.name}: {self._folder} is a {config.get('model_type')} checkpoint; "
+                f"the encoders that can be read are {', '.join(_MODEL_TYPES)}."
+            )
+        strides = config.get("conv_stride", [320])
+        if math.prod(strides) != 320:
+            raise SerError(
+                f"encoder {self.name}: {self._folder} steps {math.prod(strides)} samples a frame; "
+                "only encoders of 320 (50 frames a second) are supported."
+            )
+        return config
+
+    def _local_weights(self) -> Path:
+        for name in _WEIGHTS:
+            if (self._folder / name).is_file():
+                return self._folder / name
+        raise SerError(
+            f"encoder {self.name}: {self._folder} has a config.json but none of "
+            f"{', '.join(_WEIGHTS)}. Copy the whole checkpoint there."
+        )
+
+    def _fetch_weights(self) -> Path:
+        return self._fetch(_WEIGHTS[0]) or self._require(_WEIGHTS[1])
+
+    def _require(self, file: str) -> Path:
+        path = self._fetch(file)
+        if path is None:
+            raise self._unreachable(FileNotFoundError(f"the repo has no {file}"))
+        return path
+
+    def _fetch(self, file: str) -> Path | None:
+        """A file's path in the hub's cache, downloaded if need be; None if the repo has no such."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        for local_only in (True, False):
+            try:
+                return Path(
+                    hf_hub_download(
+                        self.repo, file, revision=self.revision, local_files_only=local_only
+                    )
+                )
+            except LocalEntryNotFoundError as error:  # not cached; the second time: no network
+                if not local_only:
+                    raise self._unreachable(error) from error
+            except EntryNotFoundError:
+                return None
+            except (OSError, ValueError) as error:
+                raise self._unreachable(error) from error
+        return None
+
+    def _unreachable(self, error: Exception) -> SerError:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return SerError(
+            f"encoder {self.name}: {self.repo} (revision {self.revision}) is not in the Hugging "
+            f"Face cache and could not be downloaded ({reason}). Connect to the network, or set "
+            "HF_HOME to a cache that has it, or give a local folder with encoder.path=FOLDER, "
+            "or try the code without weights with encoder=tiny."
+        )
+
+    def _from_pretrained(self, folder: Path) -> nn.Module:
+        """Read with transformers, then check that no weight of the encoder was left out."""
+        import transformers
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder as HubWhisper
+
+        kind: Any = HubWhisper if self._is_whisper else transformers.AutoModel
+        mapping = {r"^(model\.)?encoder\.": ""} if self._is_whisper else None
+        try:
+            with _quiet(transformers):
+                model, report = kind.from_pretrained(
+                    folder, output_loading_info=True, local_files_only=True, weights_only=True,
+                    dtype=torch.float32, attn_implementation="sdpa", key_mapping=mapping,
+                )  # fmt: skip
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SerError(
+                f"encoder {self.name}: the weights in {folder} cannot be read ({error}). Fetch "
+                "the checkpoint again."
+            ) from error
+        self._check(folder, model, report)
+        loaded: nn.Module = model
+        return loaded
+
+    def _check(self, folder: Path, model: nn.Module, report: dict[str, Any]) -> None:
+        """Every weight of the encoder was in the file, and none of the file's was left over.
+
+        Heads, decoders and quantisers beside the encoder are not ours and may be there.
+        """
+        parts = {name for name, _ in model.named_children()}
+        unexpected = sorted(
+            key for key in report["unexpected_keys"] if _strip_prefix(key).split(".")[0] in parts
+        )
+        missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+        wrong = [str(key) for key in report.get("mismatched_keys", ())]
+        if missing or unexpected or wrong:
+            faults = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
+            told = "; ".join(
+                f"{len(keys)} {fault} (such as {keys[0]})" for fault, keys in faults.items() if keys
+            )
+            raise SerError(
+                f"encoder {self.name}: the weights in {folder} do not fit its config.json: {told}. "
+                "Parts of the encoder would stay random. Take both files from one checkpoint."
+            )
+
+
+def _strip_prefix(key: str) -> str:
+    for prefix in _PREFIXES:
+        if key.startswith(prefix) and prefix != "encoder.":
+            return key.removeprefix(prefix)
+    return key
+
+
+class _quiet:  # noqa: N801 - a context manager that reads like a statement
+    """Keep transformers' loading bar and its table of keys, which we check ourselves, silent."""
+
+    def __init__(self, transformers: Any) -> None:
+        self._logging = transformers.utils.logging
+
+    def __enter__(self) -> None:
+        self._level = self._logging.get_verbosity()
+        self._had_bar = self._logging.is_progress_bar_enabled()
+        self._logging.set_verbosity_error()
+        self._logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        self._logging.set_verbosity(self._level)
+        if self._had_bar:
+            self._logging.enable_progress_bar()
+
+
+def _stamp(path: Path) -> tuple[Path, int, int]:
+    stat = path.stat()
+    return path, stat.st_size, stat.st_mtime_ns
+
+
+@lru_cache(maxsize=32)
+def _hash_files(stamps: tuple[tuple[Path, int, int], ...]) -> str:
+    """sha256 of files' bytes, read once while size and time of change stay."""
+    digest = hashlib.sha256()
+    for path, _, _ in stamps:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,158 @@
+"""TIM-Net: gated causal blocks over the frames, read in both directions.
+
+Ye et al., Temporal Modeling Matters (ICASSP 2023, arXiv 2211.08233), section 2.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser.batch import Batch
+from ser.models.base import Batches, EmotionModel, check_choice, require, stream_shape
+from ser.models.packed import CausalConv, Norm, Packing, conv_norm_relu, round_up
+from ser.models.pooling import FrameScaler
+
+BATCH_NORM_EPSILON = 1e-3  # Keras's default, which the published model uses
+BATCH_NORM_MOMENTUM = 0.01  # Keras's 0.99, in PyTorch's sense
+
+
+class TemporalBlock(nn.Module):
+    """Twice [causal convolution, BatchNorm, ReLU, channel dropout], a sigmoid, times the input."""
+
+    def __init__(self, width: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = CausalConv(width, dilation)
+        self.norm1 = Norm(width, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM)
+        self.conv2 = CausalConv(width, dilation)
+        self.norm2 = Norm(width, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM)
+        self.dropout = dropout
+
+    def forward(self, rows: Tensor, packing: Packing, has_past: Tensor) -> Tensor:
+        """(steps, width) -> (steps, width)."""
+        hidden = conv_norm_relu(
+            rows, self.conv1, self.norm1, self._factor(rows, packing), packing, has_past
+        )
+        hidden = conv_norm_relu(
+            hidden, self.conv2, self.norm2, self._factor(rows, packing), packing, has_past
+        )
+        return rows * hidden.sigmoid()
+
+    def _factor(self, rows: Tensor, packing: Packing) -> Tensor | None:
+        """Channel dropout: one draw for each clip and channel, 0 or 1 / (1 - dropout)."""
+        if not self.training or self.dropout == 0:
+            return None
+        return F.dropout(rows.new_ones(len(packing.lengths), rows.shape[1]), self.dropout)
+
+
+class TemporalBranch(nn.Module):
+    """One direction: the stem, then blocks of dilation 1, 2, 4, ..."""
+
+    def __init__(self, n_features: int, width: int, n_blocks: int, dropout: float) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(n_features, width, 1)
+        self.blocks = nn.ModuleList(TemporalBlock(width, 2**j, dropout) for j in range(n_blocks))
+
+    def forward(self, rows: Tensor, packing: Packing, pasts: list[Tensor]) -> list[Tensor]:
+        """(steps, n_features) -> each block's mean over the clip, (batch, width) each."""
+        width = self.stem.out_channels
+        extra = round_up(width) - width
+        assert self.stem.bias is not None
+        weight = F.pad(self.stem.weight[..., 0], (0, 0, 0, extra))
+        rows = F.linear(rows, weight, F.pad(self.stem.bias, (0, extra)))
+        means = []
+        for block, past in zip(self.blocks, pasts, strict=True):
+            rows = block(rows, packing, past)
+            means.append(packing.mean(rows)[:, :width])
+        return means
+
+
+class TimNet(EmotionModel):
+    """TIM-Net over the stream `frames`; as published with masked=false, normalise=none.
+
+    Args:
+        n_classes: number of classes.
+        streams: trailing shapes of the streams given.
+        width: channels; null takes the number of features, as published.
+        n_blocks: blocks a direction.
+        dropout: of whole channels, in the blocks.
+        head_dropout: of the clip's summary, before the classes; 0 as published.
+        masked: leave padding out of the reversal, the statistics and the means.
+        normalise: none, `train` (mean and deviation of each feature on the train split) or
+            `clip` (of the clip itself, which takes the microphone and the level away).
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        streams: Mapping[str, tuple[int, ...]],
+        width: int | None,
+        n_blocks: int,
+        dropout: float,
+        head_dropout: float,
+        masked: bool,
+        normalise: str,
+    ) -> None:
+        super().__init__(n_classes, {"frames"})
+        (n_features,) = stream_shape("TimNet", streams, "frames")
+        width = width or n_features
+        self.masked, self.n_blocks = masked, n_blocks
+        check_choice("normalise", normalise, FrameScaler.KINDS)
+        self.scaler = None if normalise == "none" else FrameScaler(n_features, normalise)
+        self.forward_branch = TemporalBranch(n_features, width, n_blocks, dropout)
+        self.backward_branch = TemporalBranch(n_features, width, n_blocks, dropout)
+        self.fusion = nn.Parameter(torch.full((n_blocks,), 1.0 / n_blocks))
+        self.head_dropout = nn.Dropout(head_dropout)
+        self.head = nn.Linear(width, n_classes)
+        self.n_outputs = width
+
+    @classmethod
+    def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        """The streams read under these options."""
+        return frozenset({"frames"})
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames that one output frame sees in one direction: two taps, twice a block."""
+        return 1 + 2 * sum(2**j for j in range(self.n_blocks))
+
+    def fit(self, batches: Batches) -> None:
+        """Take the features' statistics over the train split."""
+        if self.scaler is not None:
+            self.scaler.fit(
+                (require(b.frames, "frames"), require(b.frames_length, "frames_length"))
+                for b in batches()
+            )
+
+    def scales(self, batch: Batch) -> Tensor:
+        """The dynamic summary of each block, g_j: (batch, n_blocks, width)."""
+        frames = require(batch.frames, "frames")
+        length = require(batch.frames_length, "frames_length")
+        with torch.autocast(frames.device.type, enabled=False):
+            frames = frames.float()
+            if self.scaler is not None:
+                frames = self.scaler(frames, length)
+            if not self.masked:
+                length = torch.full_like(length, frames.shape[1])
+            packing = Packing(length)
+            rows = packing.pack(frames)
+            pasts = [packing.has_past(2**j) for j in range(self.n_blocks)]
+            ahead = self.forward_branch(rows, packing, pasts)
+            mirrored = rows.index_select(0, packing.reversed_rows())
+            back = self.backward_branch(mirrored, packing, pasts)
+            return torch.stack(ahead, 1) + torch.stack(back, 1)
+
+    def summary(self, batch: Batch) -> Tensor:
+        """The blocks' weighted sum: (batch, width)."""
+        return torch.einsum("bjw,j->bw", self.scales(batch), self.fusion)
+
+    def classify(self, summary: Tensor) -> Tensor:
+        """(batch, width) -> logits (batch, n_classes)."""
+        logits: Tensor = self.head(self.head_dropout(summary))
+        return logits
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (batch, n_classes)."""
+        return self.classify(self.summary(batch))

@@ -1,0 +1,190 @@
+"""A speech encoder's layers, pooled over time, weighted and classified; frozen or fine-tuned."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser.batch import Batch
+from ser.errors import SerError
+from ser.models.base import Batches, EmotionModel, check_choice, require, stream_shape
+from ser.models.encoder import EncoderWeights
+from ser.models.pooling import masked_mean_std, running_statistics
+from ser.models.speech_encoder import SpeechEncoder
+
+FINETUNE = ("none", "last_n", "lora", "full")
+
+
+class LayerWeighting(nn.Module):
+    """Standardised layers, each through its own projection, summed by softmax weights.
+
+    The weights start equal. `layers` restricts the sum; null takes every layer.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, n_layers: int, n_inputs: int, layers: Sequence[int] | None, hidden: int
+    ) -> None:
+        super().__init__()
+        chosen = list(range(n_layers)) if layers is None else list(layers)
+        wrong = [layer for layer in chosen if not 0 <= layer < n_layers]
+        if wrong or not chosen:
+            raise SerError(
+                f"layers={chosen}: the encoder gives layers 0 to {n_layers - 1}. "
+                "Choose among them, or null for all."
+            )
+        self.layers = chosen
+        self.register_buffer("mean", torch.zeros(len(chosen), n_inputs))
+        self.register_buffer("deviation", torch.ones(len(chosen), n_inputs))
+        self.weight = nn.Parameter(torch.zeros(len(chosen)))
+        bound = n_inputs**-0.5
+        self.projection = nn.Parameter(
+            torch.empty(len(chosen), n_inputs, hidden).uniform_(-bound, bound)
+        )
+
+    def fit(self, embeddings: Iterable[Tensor]) -> None:
+        """Statistics of every chosen layer over (batch, layers, n_inputs) batches."""
+        self.mean, self.deviation = running_statistics(e[:, self.layers] for e in embeddings)
+
+    def forward(self, embedding: Tensor, dropout: float) -> Tensor:
+        """(batch, layers, n_inputs) -> (batch, hidden)."""
+        scaled = (embedding[:, self.layers] - self.mean) / self.deviation
+        scaled = F.dropout(scaled, dropout, self.training)
+        share = self.weight.softmax(0)[:, None, None] * len(self.layers)
+        weights = (share * self.projection).flatten(0, 1)  # (layers * n_inputs, hidden)
+        return scaled.flatten(1) @ weights
+
+
+class Wav2Vec2Model(EmotionModel):
+    """The arm named after its default encoder; any encoder serves.
+
+    Args:
+        n_classes: number of classes.
+        streams: trailing shapes of the streams given.
+        encoder: the weights to fine-tune; read only where finetune is not none.
+        finetune: `none` reads pooled embeddings; `last_n`, `lora` and `full` read waveforms and
+            train the encoder's last blocks, low-rank additions to its projections, or all of it.
+        last_n: blocks trained by finetune=last_n.
+        lora_rank, lora_alpha, lora_dropout: of finetune=lora (Hu et al., ICLR 2022).
+        layers: encoder layers used, 0 being the transformer's input; null for all.
+        hidden: width of the clip's summary.
+        nonlinear: put a GELU on the summary; without it the arm is linear.
+        input_dropout: of single values of the standardised embedding.
+        dropout: of the summary.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        streams: Mapping[str, tuple[int, ...]],
+        encoder: EncoderWeights | None,
+        finetune: str,
+        last_n: int,
+        lora_rank: int,
+        lora_alpha: int,
+        lora_dropout: float,
+        layers: Sequence[int] | None,
+        hidden: int,
+        nonlinear: bool,
+        input_dropout: float,
+        dropout: float,
+    ) -> None:
+        check_choice("finetune", finetune, FINETUNE)
+        super().__init__(n_classes, self.reads_of({"finetune": finetune}))
+        self.encoder: SpeechEncoder | None = None
+        if finetune == "none":
+            n_layers, n_inputs = stream_shape("Wav2Vec2Model", streams, "embedding")
+        else:
+            stream_shape("Wav2Vec2Model", streams, "waveform")
+            self.encoder = _loaded(encoder, finetune)
+            if finetune == "last_n":
+                train_last(self.encoder, last_n)
+            elif finetune == "lora":
+                add_lora(self.encoder, lora_rank, lora_alpha, lora_dropout)
+            n_layers, n_inputs = self.encoder.n_layers, 2 * self.encoder.width
+        self.weighting = LayerWeighting(n_layers, n_inputs, layers, hidden)
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.nonlinear, self.input_dropout = nonlinear, input_dropout
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden, n_classes)
+        self.n_outputs = hidden
+
+    @classmethod
+    def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        """Pooled embeddings of a frozen encoder, waveforms for one that is trained."""
+        return frozenset({"embedding" if options["finetune"] == "none" else "waveform"})
+
+    def fit(self, batches: Batches) -> None:
+        """Take every layer's statistics over the train split."""
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            self.weighting.fit(self.embed(batch) for batch in batches())
+        self.train(training)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Mean and deviation over time of every layer: (batch, layers, 2 * width)."""
+        if self.encoder is None:
+            return require(batch.embedding, "embedding")
+        waveform = require(batch.waveform, "waveform")
+        states, lengths = self.encoder(
+            waveform, require(batch.waveform_length, "waveform_length")
+        )  # (layers, batch, frames, width)
+        n_layers, n_clips = states.shape[:2]
+        pooled = masked_mean_std(states.flatten(0, 1).float(), lengths.repeat(n_layers))
+        return pooled.unflatten(0, (n_layers, n_clips)).transpose(0, 1)
+
+    def summary(self, batch: Batch) -> Tensor:
+        """(batch, hidden)."""
+        summary: Tensor = self.weighting(self.embed(batch), self.input_dropout) + self.bias
+        return F.gelu(summary) if self.nonlinear else summary
+
+    def classify(self, summary: Tensor) -> Tensor:
+        """(batch, hidden) -> logits (batch, n_classes)."""
+        logits: Tensor = self.head(self.dropout(summary))
+        return logits
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (batch, n_classes)."""
+        return self.classify(self.summary(batch))
+
+
+def _loaded(encoder: EncoderWeights | None, finetune: str) -> SpeechEncoder:
+    if encoder is None:
+        raise SerError(
+            f"finetune={finetune} needs an encoder to train. Give encoder=NAME, or finetune=none."
+        )
+    return encoder.load()
+
+
+def train_last(encoder: SpeechEncoder, n: int) -> None:
+    """Freeze the encoder but for its last n blocks.
+
+    Raises:
+        SerError: the encoder has fewer blocks, or n is not positive.
+    """
+    if not 1 <= n <= len(encoder.layers):
+        raise SerError(f"last_n={n}: the encoder has blocks 1 to {len(encoder.layers)}.")
+    encoder.requires_grad_(False)
+    for layer in encoder.layers[-n:]:
+        layer.requires_grad_(True)
+
+
+def add_lora(encoder: SpeechEncoder, rank: int, alpha: int, dropout: float) -> None:
+    """Freeze the encoder and put trainable low-rank products beside its projections, in place."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=list(encoder.lora_targets),
+    )
+    encoder.requires_grad_(False)
+    inject_adapter_in_model(config, encoder)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_("lora_" in name)

@@ -1,0 +1,34 @@
+"""The parent run of `train.py -m …`, and the table at its end."""
+
+import logging
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+
+
+class ParentRun(Callback):
+    """Hydra's callback: children are started between the two calls, also by other launchers."""
+
+    def __init__(self) -> None:
+        self._open: Any = None
+        self._id = ""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Open the parent run."""
+        from ser.run import tracker_of
+
+        words = " ".join(OmegaConf.to_container(config.hydra.overrides.task) or [])
+        tags = {"multirun": words, "kind": "parent"}
+        self._open = tracker_of(config).parent(f"multirun {words}"[:200], tags, None)
+        self._id = self._open.__enter__()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table over the children and close the parent run."""
+        from ser.comparison import tell_comparison
+        from ser.run import tracker_of
+
+        tell_comparison(tracker_of(config), self._id)
+        self._open.__exit__(None, None, None)

@@ -1,0 +1,199 @@
+"""Figures of a run, drawn to be read: confusion, training, recall by class, learned weights.
+
+Every function returns a matplotlib Figure of its own (no pyplot state, nothing is shown), so the
+caller saves it, logs it, or displays it in a notebook.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ser.errors import SerError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.float64]
+
+FIGURE_NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
+DPI = 150  # sharp on a doubled screen, under 200 kB a file
+TITLE_CHARACTERS_PER_INCH = 8.5  # 13 points, bold
+CELL_IN = 0.62  # a matrix cell in inches: four digits at 10 points fit
+TRAIN_COLOUR, VAL_COLOUR, BEST_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
+
+
+def new_figure(width_in: float, height_in: float, title: str) -> "Figure":
+    """An empty figure that makes room for its own labels, with ``title`` over all of it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
+    width = int(width_in * TITLE_CHARACTERS_PER_INCH)
+    lines = [textwrap.fill(line, width, break_on_hyphens=False) for line in title.splitlines()]
+    figure.suptitle("\n".join(lines), fontsize=13, fontweight="bold")
+    return figure
+
+
+def confusion_figure(
+    counts: npt.NDArray[np.int64], classes: Sequence[str], title: str, figures: Mapping[str, float]
+) -> "Figure":
+    """Confusion matrix as clips and as shares of each true class, side by side.
+
+    ``counts: (classes, classes)``, rows the reference; those of ``figures`` that are overall (uar,
+    war, macro_f1) follow ``title``. A class with no clip has an empty grey row.
+    """
+    support = counts.sum(axis=1)
+    shares = 100 * counts / np.where(support, support, 1)[:, None]
+    side_in = CELL_IN * len(classes)
+    overall = "   ".join(
+        f"{FIGURE_NAMES[key]} {figures[key]:.3f}" for key in FIGURE_NAMES if key in figures
+    )
+    figure = new_figure(
+        2 * side_in + 3.4, side_in + 2.0, f"{title}\n{overall}   {support.sum():,} clips"
+    )
+    left, right = figure.subplots(1, 2)
+    _matrix(left, counts, support, classes, max(1, int(counts.max())))
+    _matrix(right, shares, support, classes, 100)
+    left.set_title("Clips", fontsize=12)
+    right.set_title("Share of each true class, %", fontsize=12)
+    left.set_yticklabels([f"{c} ({n})" for c, n in zip(classes, support, strict=True)])
+    left.set_ylabel("true emotion (clips)", fontsize=11)
+    return figure
+
+
+def training_figure(history: pd.DataFrame, title: str, monitor: str, mode: str) -> "Figure":
+    """Loss and UAR of train and validation by epoch, the best epoch marked.
+
+    ``history`` has one row an epoch (a column ``epoch``, or the index) and any of the columns
+    train/loss, val/loss, train/uar, val/uar; ``monitor`` is the column that chose the checkpoint,
+    ``mode`` "max" or "min". Raises SerError when the monitored column is absent or empty.
+    """
+    if monitor not in history or history[monitor].isna().all():
+        raise SerError(
+            f"The training history has no {monitor}: it has {', '.join(history.columns)}. "
+            "Train for at least one whole epoch, or monitor one of these."
+        )
+    epochs = history.set_index("epoch") if "epoch" in history else history
+    watched = epochs[monitor]
+    row = int(watched.argmax() if mode == "max" else watched.argmin())
+    best = int(epochs.index[row])
+    figure = new_figure(10, 4, f"{title}\nbest {monitor} {watched.iloc[row]:.3f} at epoch {best}")
+    for axes, metric, label in zip(
+        figure.subplots(1, 2), ("loss", "uar"), ("loss", "UAR"), strict=True
+    ):
+        _curves(axes, epochs, metric, best)
+        axes.set_ylabel(label, fontsize=11)
+    return figure
+
+
+def recall_figure(recalls: pd.DataFrame, title: str) -> "Figure":
+    """Recall by class as bars, one colour an arm, with each arm's mean (UAR) in the legend.
+
+    ``recalls`` has one row a class and one column an arm, values from 0 to 1, NaN where the
+    reference has no such class.
+    """
+    import seaborn as sns
+
+    figure = new_figure(max(7.0, 0.32 * recalls.size + 2.5), 4.4, title)
+    axes = figure.subplots()
+    labels = {arm: f"{arm} (UAR {recalls[arm].mean():.3f})" for arm in recalls.columns}
+    long = recalls.rename(columns=labels).rename_axis("emotion").reset_index()
+    long = long.melt(id_vars="emotion", var_name="arm", value_name="recall")
+    sns.barplot(
+        long, x="emotion", y="recall", hue="arm", ax=axes, palette="colorblind", saturation=1
+    )
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt=lambda r: f"{100 * r:.0f}", fontsize=8, padding=1)  # type: ignore[arg-type]
+    axes.axhline(1 / len(recalls), color="black", linestyle=":", linewidth=1)
+    axes.text(1.005, 1 / len(recalls), "chance", transform=axes.get_yaxis_transform(), va="center")
+    axes.set(xlabel="", ylabel="recall", ylim=(0, 1.05))
+    axes.legend(title="", loc="upper left", bbox_to_anchor=(0, -0.1), ncols=3, frameon=False)
+    _plain(axes)
+    return figure
+
+
+def layer_weights_figure(weights: Sequence[float], title: str) -> "Figure":
+    """What share each encoder layer has in the pooled embedding.
+
+    ``weights: (layers,)`` after the softmax, summing to 1; layer 0 is the encoder's input.
+    """
+    labels = [str(layer) for layer in range(len(weights))]
+    figure = _bars(weights, labels, f"{title}: learned layer weights")
+    axes = figure.axes[0]
+    axes.set(xlabel="encoder layer (0 = input to the first)", ylabel="weight")
+    axes.axhline(1 / len(weights), color="black", linestyle=":", linewidth=1)
+    axes.text(1.005, 1 / len(weights), "equal", transform=axes.get_yaxis_transform(), va="center")
+    return figure
+
+
+def scale_weights_figure(weights: Sequence[float], title: str, hop_ms: float) -> "Figure":
+    """How much TIM-Net's fusion draws on each temporal scale.
+
+    ``weights: (blocks,)``, unbounded; block j (from 1) has dilation 2^(j-1) and has seen
+    1 + 2 (2^j - 1) frames, ``hop_ms`` apart: two convolutions of kernel 2 each.
+    """
+    spans_s = [(1 + 2 * (2**block - 1)) * hop_ms / 1000 for block in range(1, len(weights) + 1)]
+    heard = [f"{s:.1f} s" if s >= 1 else f"{1000 * s:.0f} ms" for s in spans_s]
+    labels = [f"{2**block}\n{span}" for block, span in enumerate(heard)]
+    figure = _bars(weights, labels, f"{title}: learned weight of each temporal scale")
+    figure.axes[0].set(xlabel="dilation of the block, and what it hears", ylabel="weight")
+    return figure
+
+
+def _matrix(
+    axes: "Axes", values: npt.NDArray[np.number], support: Array, classes: Sequence[str], top: int
+) -> None:
+    """Draw one annotated matrix; zeros are left blank so that the confusions stand out."""
+    import seaborn as sns
+
+    texts = np.vectorize(lambda v: f"{v:.0f}" if v >= 0.5 else "", otypes=[object])(values)
+    empty = np.repeat(np.asarray(support)[:, None] == 0, len(classes), axis=1)
+    sns.heatmap(
+        values, mask=empty, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=top, cbar=False,
+        square=True, linewidths=0.5, linecolor="#e6e6e6", annot_kws={"size": 10}, ax=axes,
+        xticklabels=list(classes), yticklabels=list(classes),
+    )  # fmt: skip
+    axes.set_facecolor("#d9d9d9")
+    axes.tick_params(labelsize=10, length=0)
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
+    axes.set_xlabel("predicted emotion", fontsize=11)
+
+
+def _curves(axes: "Axes", history: pd.DataFrame, metric: str, best: int) -> None:
+    """Draw train and validation of one metric, and the epoch whose checkpoint was kept."""
+    marker = "o" if len(history) <= 30 else ""  # single epochs are visible up to about thirty
+    for split, colour in (("train", TRAIN_COLOUR), ("val", VAL_COLOUR)):
+        column = history.get(f"{split}/{metric}")
+        if column is not None and column.notna().any():
+            known = column.dropna()
+            axes.plot(known.index, known, color=colour, marker=marker, markersize=3.5, label=split)
+    axes.axvline(best, color=BEST_COLOUR, linestyle="--", linewidth=1, label=f"best ({best})")
+    axes.set_xlabel("epoch", fontsize=11)
+    axes.locator_params(axis="x", integer=True)
+    axes.legend(frameon=False)
+    _plain(axes)
+
+
+def _bars(weights: Sequence[float], labels: Sequence[str], title: str) -> "Figure":
+    """One bar a weight, its value over it."""
+    figure = new_figure(max(6.0, 0.62 * len(weights) + 1.8), 3.6, title)
+    axes = figure.subplots()
+    bars = axes.bar(labels, np.asarray(weights, dtype=float), color=VAL_COLOUR)
+    axes.bar_label(bars, fmt="%.2f", fontsize=9, padding=2)
+    axes.margins(y=0.12)
+    axes.axhline(0, color="black", linewidth=0.8)
+    _plain(axes)
+    return figure
+
+
+def _plain(axes: "Axes") -> None:
+    """No frame at the top and right, and faint horizontal guides behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)

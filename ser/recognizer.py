@@ -1,0 +1,49 @@
+"""A trained model from its checkpoint alone."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ser.assemble import build_features, build_model
+from ser.checkpoint import load_checkpoint
+from ser.errors import SerError
+from ser.predict import Recognizer
+
+
+def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
+    """Rebuild front-end and network from the checkpoint's card, then load the weights.
+
+    `encoder_path` says where the pretrained encoder lies now, if it was moved.
+    Raises SerError when the file is unreadable, or its weights do not fit its card.
+    """
+    checkpoint = load_checkpoint(path)
+    card = checkpoint["ser"]
+    feature = {key: _moved(node, encoder_path) for key, node in card["feature"].items()}
+    model_options = _moved(card["model"], encoder_path)
+    features = build_features(OmegaConf.create({"feature": feature}))
+    model = build_model(OmegaConf.create(model_options), features, card["classes"])
+    weights = {
+        key.removeprefix("model."): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith("model.")
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise SerError(
+            f"{path}: its weights do not fit the network that its card describes "
+            f"({card['model']['name']}, {len(card['classes'])} classes). The file was mixed or "
+            "made by other code; train again or take another checkpoint."
+        ) from error
+    return Recognizer(model.eval(), tuple(features), tuple(card["classes"]))
+
+
+def _moved(node: Any, encoder_path: str | None) -> Any:
+    if encoder_path is None or not isinstance(node, dict):
+        return node
+    return {
+        key: {**value, "path": encoder_path} if key == "encoder" and value else
+        _moved(value, encoder_path)
+        for key, value in node.items()
+    }  # fmt: skip

@@ -1,0 +1,201 @@
+"""Results as a person reads them: tables on a terminal, Markdown or tab-separated lines elsewhere.
+
+Each table is built as text cells first, so what the terminal shows, what a pipe gets and what a
+document quotes hold the same figures.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.table import Table
+from rich.text import Text
+
+from ser.errors import SerError
+
+OVERALL = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
+GROUPS = ("corpus/", "sex/", "without_tess")  # key prefixes of ser.metrics.split_groups
+GROUP_LABELS = {"without_tess": "all but TESS"}
+WRONG_COLUMNS = ("id", "truth", "prediction", "confidence", "path")
+UNKNOWN = "-"
+
+
+def render_results(
+    figures: Mapping[str, float], classes: pd.DataFrame, title: str, console: Console
+) -> None:
+    """Print one run's figures: overall, by corpus and sex, then by class.
+
+    ``figures`` has the keys of ``ser.metrics.score_groups``; ``classes`` is the table of
+    ``ser.metrics.class_report``.
+    """
+    _show(_figure_cells(figures), title, console)
+    _show(_class_cells(classes), "by emotion", console)
+
+
+def results_markdown(figures: Mapping[str, float], classes: pd.DataFrame, title: str) -> str:
+    """The tables of ``render_results`` in Markdown, to keep with the run."""
+    parts = (f"## {title}", markdown(_figure_cells(figures)), markdown(_class_cells(classes)))
+    return "\n\n".join(parts) + "\n"
+
+
+def compare_runs(
+    runs: Sequence[Mapping[str, Hashable]], by: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Mean and standard deviation over the runs (seeds, folds) that share the values of ``by``.
+
+    ``runs`` holds one mapping a run with its settings and metrics; a run without a metric counts
+    as unfinished for it. The result has the columns of ``by``, ``runs``, and for each metric
+    ``<metric>``, ``<metric> sd`` (n - 1; NaN for one run) and ``<metric> n``; best first metric
+    first. Raises SerError for no runs, or for a setting or metric that no run has.
+    """
+    table = pd.DataFrame([dict(run) for run in runs])
+    absent = [key for key in (*by, *metrics) if key not in table]
+    if absent:
+        raise SerError(
+            f"Cannot compare {len(table)} runs: none of them has {', '.join(absent)}. They have "
+            f"{', '.join(map(str, table.columns)) or 'nothing'}."
+        )
+    groups = table.groupby(list(by), sort=False, dropna=False)
+    result = groups.size().rename("runs").to_frame()
+    for metric in metrics:
+        values = pd.to_numeric(table[metric]).groupby([table[key] for key in by], dropna=False)
+        result[metric], result[f"{metric} sd"] = values.mean(), values.std()
+        result[f"{metric} n"] = values.count()
+    return result.sort_values(metrics[0], ascending=False, kind="stable").reset_index()
+
+
+def render_comparison(
+    runs: Sequence[Mapping[str, Hashable]],
+    by: Sequence[str],
+    metrics: Sequence[str],
+    title: str,
+    console: Console,
+) -> None:
+    """Print one row for each combination of ``by``, best first: mean ± sd of every metric."""
+    _show(_comparison_cells(compare_runs(runs, by, metrics), by, metrics), title, console)
+
+
+def comparison_markdown(
+    runs: Sequence[Mapping[str, Hashable]], by: Sequence[str], metrics: Sequence[str]
+) -> str:
+    """The table of ``render_comparison`` in Markdown."""
+    return markdown(_comparison_cells(compare_runs(runs, by, metrics), by, metrics))
+
+
+def wrong_clips(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The clips that were not recognised, the surest mistakes first.
+
+    ``predictions`` has the columns id, truth, prediction, confidence (0 to 1), path.
+    """
+    wrong = predictions[predictions["truth"] != predictions["prediction"]]
+    ordered = wrong.sort_values(["confidence", "id"], ascending=[False, True])
+    return ordered[list(WRONG_COLUMNS)].reset_index(drop=True)
+
+
+def render_wrong(predictions: pd.DataFrame, limit: int, title: str, console: Console) -> None:
+    """Print the ``limit`` surest mistakes; away from a terminal, all as tab-separated lines."""
+    wrong = wrong_clips(predictions)
+    cells = wrong.assign(confidence=wrong["confidence"].map("{:.2f}".format))
+    if not console.is_terminal:
+        _write("\n".join("\t".join(row) for row in (WRONG_COLUMNS, *_rows(cells))), console)
+        return
+    shown = f", the surest {limit} of them" if limit < len(wrong) else ""
+    share = f"{title}: {len(wrong):,} of {len(predictions):,} clips wrong{shown}"
+    console.print(Text(share, style="bold"))
+    width = max(map(len, cells["truth"] + cells["prediction"]), default=0)
+    for name, truth, prediction, confidence, path in _rows(cells.head(limit)):
+        confused = f"{truth} → {prediction}".ljust(width + 3)
+        console.print(Text(f"{confidence}  {confused}  {name}"), soft_wrap=True)
+        console.print(Text(f"      {path}", style="dim"), soft_wrap=True)  # whole, to be copied
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """A table of text as aligned Markdown; the first column to the left, figures to the right."""
+    header, rows = [str(column) for column in cells.columns], _rows(cells)
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
+    left = [_is_text(cells[column]) for column in cells.columns]
+    lines = [
+        " | ".join(
+            cell.ljust(width) if is_left else cell.rjust(width)
+            for cell, width, is_left in zip(row, widths, left, strict=True)
+        )
+        for row in escaped
+    ]
+    rule = " | ".join(
+        "-" * width if is_left else "-" * (width - 1) + ":"
+        for width, is_left in zip(widths, left, strict=True)
+    )
+    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def _figure_cells(figures: Mapping[str, float]) -> pd.DataFrame:
+    """One row for all clips and one a group (corpus, sex, without TESS), a column a figure."""
+    rows = {"all clips": {label: _figure(figures.get(key)) for key, label in OVERALL.items()}}
+    for key, figure in figures.items():
+        group, _, metric = key.rpartition("/")
+        if group.startswith(GROUPS) and metric in OVERALL:
+            label = GROUP_LABELS.get(group, group.replace("/", " "))
+            rows.setdefault(label, {})[OVERALL[metric]] = _figure(figure)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(OVERALL.values()))
+    return table.fillna("").rename_axis("").reset_index()
+
+
+def _class_cells(classes: pd.DataFrame) -> pd.DataFrame:
+    """One row a class: precision, recall, F1, clips."""
+    cells = {name: classes[name].map(_figure) for name in ("precision", "recall", "f1")}
+    cells["clips"] = classes["support"].map("{:,}".format)
+    return pd.DataFrame(cells).rename(columns={"f1": "F1"}).rename_axis("emotion").reset_index()
+
+
+def _comparison_cells(
+    compared: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Text of each mean ± sd; "2/3" runs when a run has no such metric."""
+    cells = compared[list(by)].astype(str)
+    finished = compared[f"{metrics[0]} n"]
+    cells["runs"] = [
+        str(n) if n == of else f"{n}/{of}" for n, of in zip(finished, compared["runs"], strict=True)
+    ]
+    for metric in metrics:
+        pairs = zip(compared[metric], compared[f"{metric} sd"], strict=True)
+        cells[metric] = [
+            _figure(mean) if pd.isna(sd) else f"{mean:.3f} ± {sd:.3f}" for mean, sd in pairs
+        ]
+    return cells
+
+
+def _show(cells: pd.DataFrame, title: str, console: Console) -> None:
+    """Print cells as a table on a terminal and as Markdown, unwrapped, elsewhere."""
+    if not console.is_terminal:
+        _write(f"{title}\n\n{markdown(cells)}\n", console)
+        return
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in cells.columns:
+        justify = "left" if _is_text(cells[column]) else "right"
+        table.add_column(str(column), justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in _rows(cells):
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _write(text: str, console: Console) -> None:
+    """Print text as it is: no wrapping, no markup, no colour, tabs kept."""
+    console.print(Segments([Segment(f"{text}\n")]), soft_wrap=True, end="")
+
+
+def _rows(cells: pd.DataFrame) -> list[list[str]]:
+    """Rows of a table of text."""
+    return [[str(cell) for cell in row] for row in cells.itertuples(index=False, name=None)]
+
+
+def _is_text(column: "pd.Series[str]") -> bool:
+    """Whether a column holds words (to the left) and not figures (to the right)."""
+    return not all(cell[:1].isdigit() or cell in ("", UNKNOWN) for cell in column)
+
+
+def _figure(value: float | None) -> str:
+    """Three decimals, or a dash for what has no value."""
+    return UNKNOWN if value is None or pd.isna(value) else f"{value:.3f}"

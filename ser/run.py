@@ -1,0 +1,289 @@
+"""One training run from options to scored checkpoint."""
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from ser.assemble import Material, build_data, build_features, build_model, card_of, open_material
+from ser.callbacks import standard_callbacks
+from ser.checkpoint import SafeCheckpointIO, load_checkpoint
+from ser.config import build, check, plain
+from ser.data import EmotionDataModule
+from ser.errors import SerError
+from ser.features import Feature
+from ser.folder import RunFolder, create_run_folder, last_unfinished
+from ser.metrics import class_report, confusion, score_groups
+from ser.models.base import EmotionModel
+from ser.report import render_results
+from ser.scoring import figures_of, predict_clips, write_curves, write_predictions
+from ser.task import EmotionClassifier
+from ser.tracking import Tracker, git_commit
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is known of a run before its first long step."""
+
+    cfg: DictConfig
+    material: Material
+    features: list[Feature]
+    model: EmotionModel
+
+    @property
+    def name(self) -> str:
+        """Model, dataset, split, fold and seed in one word."""
+        split = self.material.split
+        fold = str(split.fold) if split.n_folds > 1 else ""
+        return f"{self.cfg.model.name}-{self.cfg.dataset.name}-{split.name}{fold}-s{self.cfg.seed}"
+
+
+def prepare(cfg: DictConfig) -> Job:
+    """Speech, split, front-end and network; whatever is wrong with the options shows here."""
+    material = open_material(cfg)
+    features = build_features(cfg)
+    pl.seed_everything(cfg.seed, verbose=False)
+    model = build_model(cfg.model, features, material.speech.classes)
+    return Job(cfg, material, features, model)
+
+
+UNFINGERPRINTED = ("resume", "runs_root", "cache_root", "data_root", "logger")
+
+
+def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
+    """Train, keep the best checkpoint on validation, score it; gives the monitored metric.
+
+    With `resume` the named run is gone on with, under its own configuration. `overrides` are the
+    options as the user gave them, by which runs are told apart in tables.
+    """
+    quieten()
+    tracker = tracker_of(cfg)
+    if cfg.resume is not None:
+        return _resume(cfg, tracker)
+    check(cfg)
+    digest = config_digest(cfg)
+    job = prepare(cfg)
+    name = job.name
+    folder = create_run_folder(Path(cfg.runs_root) / "runs", name)
+    tags = run_tags(job) | {
+        "config": digest,
+        "overrides": " ".join(overrides),
+        "run_folder": str(folder.path.resolve()),
+    }
+    run_id = tracker.start(name, tags)
+    OmegaConf.save(cfg, folder.config)
+    folder.set_state(run_id=run_id, status="running")
+    tracker.log_config(run_id, plain(cfg))
+    log.info("run folder %s", folder.path)
+    return _work(job, folder, tracker, run_id)
+
+
+def _resume(asked: DictConfig, tracker: Tracker) -> float:
+    """Go on with a run that was cut off."""
+    folder = find_run(asked.resume, asked, tracker)
+    state = folder.state()
+    cfg = OmegaConf.load(folder.config)
+    assert isinstance(cfg, DictConfig)
+    if state["status"] == "finished":
+        log.info("%s has finished; its figures stand in metrics.json", folder.path)
+        return folder.metrics().get(_best_key(cfg), float("nan"))
+    job = prepare(cfg)
+    _check_same_speech(folder, tracker, state["run_id"], job.material)
+    tracker.reopen(state["run_id"])
+    log.info("resuming %s", folder.path)
+    return _work(job, folder, tracker, state["run_id"])
+
+
+def find_run(named: str, cfg: DictConfig, tracker: Tracker) -> RunFolder:
+    """The run folder that a folder, a checkpoint's path, a run id or `last` names."""
+    path = Path(named)
+    if named == "last":
+        return last_unfinished(Path(cfg.runs_root) / "runs")
+    if path.suffix == ".ckpt":
+        path = path.resolve().parent.parent
+    folder = RunFolder(path if path.is_dir() else tracker.folder_of(named))
+    if not folder.config.is_file():
+        raise SerError(
+            f"{folder.path} is not a run folder: it has no config.yaml. Run folders are written "
+            "by train.py under mlruns/runs/, and it prints their names."
+        )
+    return folder
+
+
+def _check_same_speech(
+    folder: RunFolder, tracker: Tracker, run_id: str, material: Material
+) -> None:
+    old = tracker.client.get_run(run_id).data.tags["split_hash"]
+    if old != material.split.digest:
+        raise SerError(
+            f"{folder.path}: the speech or its split has changed since this run began "
+            f"(split hash {old[:12]}, now {material.split.digest[:12]}). A run is resumed on the "
+            "very clips it began with: restore them, or start a new run."
+        )
+
+
+def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
+    """Features, training and scoring, inside the claimed folder; the MLflow run ends as it went."""
+    status = "FAILED"
+    try:
+        with folder.claimed():
+            metrics = _train_and_score(job, folder, tracker.logger(run_id))
+            tracker.log_metrics(run_id, metrics)
+            folder.write_metrics(metrics)
+            tracker.log_folder(run_id, folder.path)
+            folder.set_state(status="finished")
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        log.warning("interrupted; go on with: python train.py resume=%s", folder.path)
+        raise
+    finally:
+        tracker.finish(run_id, status)
+    log.info("run folder  %s", folder.path)
+    log.info("MLflow run  %s", run_id)
+    return metrics[_best_key(job.cfg)]
+
+
+def _best_key(cfg: DictConfig) -> str:
+    return f"best/{cfg.monitor.metric.split('/')[-1]}"
+
+
+def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, float]:
+    cfg = job.cfg
+    data = build_data(cfg, job.material, job.features)
+    task = build_task(job, data)
+    callbacks, history = standard_callbacks(
+        folder.checkpoints,
+        seed=cfg.seed,
+        monitor=cfg.monitor.metric,
+        mode=cfg.monitor.mode,
+        patience=cfg.early_stopping.patience,
+    )
+    trainer = build_trainer(cfg, callbacks, logger)
+    task.model.fit(lambda: data.in_order("train"))
+    if task.model.trainable:
+        last = folder.last if folder.last.is_file() else None
+        if last is not None:
+            load_checkpoint(last)  # a clear error for a damaged file
+        trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=last)
+        write_curves(folder.path, history.rows, job.name, cfg.monitor.metric, cfg.monitor.mode)
+    else:
+        trainer.validate(task, data.val_dataloader(), verbose=False)
+        trainer.save_checkpoint(folder.best)
+    metrics = {"epochs": float(len(history.rows))}
+    return metrics | score_run(job, folder, task, data, trainer)
+
+
+def score_run(
+    job: Job,
+    folder: RunFolder,
+    task: EmotionClassifier,
+    data: EmotionDataModule,
+    trainer: pl.Trainer,
+) -> dict[str, float]:
+    """Score the best checkpoint on validation, and once on test."""
+    checkpoint = load_checkpoint(folder.best)
+    task.load_state_dict(checkpoint["state_dict"])
+    task.model.calibrate(lambda: data.in_order("val"))
+    checkpoint["state_dict"] = task.state_dict()
+    SafeCheckpointIO().save_checkpoint(checkpoint, folder.best)
+    table, classes = job.material.speech.table, job.material.speech.classes
+    metrics = {"best/epoch": float(checkpoint["epoch"])}
+    val = predict_clips(trainer, task, data.in_order("val"), table, classes)
+    metrics |= figures_of(val, classes, "best")
+    val.to_parquet(folder.path / "validation_predictions.parquet", index=False)
+    if not job.cfg.test:
+        return metrics
+    test = predict_clips(trainer, task, data.in_order("test"), table, classes)
+    metrics |= figures_of(test, classes, "test")
+    title = f"{job.name}, test"
+    write_predictions(folder.path, test, classes, title)
+    if job.material.speech.synthetic:
+        title += " (SYNTHETIC SPEECH)"
+    counts = confusion(test["truth"], test["prediction"], classes)
+    render_results(score_groups(test, classes), class_report(counts, classes), title, Console())
+    return metrics
+
+
+def build_task(job: Job, data: EmotionDataModule) -> EmotionClassifier:
+    """The LightningModule around the model."""
+    cfg, speech = job.cfg, job.material.speech
+    return EmotionClassifier(
+        job.model,
+        speech.classes,
+        augment=build(cfg.augment.batch),
+        label_smoothing=cfg.loss.label_smoothing,
+        clip_weights=data.loss_weights(len(speech.table)),
+        optimizer=build(cfg.optimizer),
+        schedule=build(cfg.scheduler),
+        monitor=cfg.monitor.metric,
+        mode=cfg.monitor.mode,
+        card=card_of(cfg, job.material),
+    )
+
+
+def build_trainer(cfg: DictConfig, callbacks: Any, logger: Any) -> pl.Trainer:
+    """Lightning's Trainer with our checkpoint files and without its chatter."""
+    trainer: pl.Trainer = build(
+        cfg.trainer,
+        callbacks=callbacks,
+        logger=logger,
+        plugins=[SafeCheckpointIO()],
+        enable_model_summary=False,
+        enable_progress_bar=any(type(c).__name__ == "RichProgressBar" for c in callbacks),
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,  # nothing is logged by step
+    )
+    return trainer
+
+
+def quieten() -> None:
+    """Silence what Lightning says about loaders and devices: nothing a user can act on."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+
+
+def tracker_of(cfg: DictConfig) -> Tracker:
+    """The MLflow store of a configuration."""
+    return Tracker(Path(cfg.runs_root), cfg.logger.experiment, cfg.logger.uri)
+
+
+def run_tags(job: Job) -> dict[str, str]:
+    """By what runs are found and compared: equal manifest and split hash, comparable figures."""
+    cfg, speech, split = job.cfg, job.material.speech, job.material.split
+    reads_encoder = any("encoder" in node for node in cfg.feature.values())
+    return {
+        "model": cfg.model.name,
+        "dataset": cfg.dataset.name,
+        "corpora": ",".join(speech.corpora),
+        "labels": cfg.dataset.labels,
+        "split": split.name,
+        "fold": str(split.fold),
+        "seed": str(cfg.seed),
+        "encoder": cfg.encoder.name if reads_encoder else "none",
+        "git_commit": git_commit(),
+        "manifest": speech.fingerprint,
+        "split_hash": split.digest,
+        "shares_speakers": str(split.shares_speakers).lower(),
+        "synthetic": str(speech.synthetic).lower(),
+    }
+
+
+def config_digest(cfg: DictConfig) -> str:
+    """What identifies a recipe: every option but where things are stored."""
+    options = {key: value for key, value in plain(cfg).items() if key not in UNFINGERPRINTED}
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,149 @@
+"""Which clips a run works on: corpora found, checked, and put on one set of classes."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ser.corpora import CORPORA, Corpus, CorpusNotFoundError, find_corpora
+from ser.errors import SerError
+from ser.labels import classes_of, map_emotion
+from ser.manifest import build_manifest, fingerprint, usable
+
+log = logging.getLogger(__name__)
+
+DEMO_NOTICE = (
+    "SYNTHETIC SPEECH: the demo corpus is rendered by espeak-ng on this machine; "
+    "its figures show that the code works and say nothing about accuracy on people"
+)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """The usable clips of a run.
+
+    `table` has the manifest's columns and `label`, the clip's class on the label set; its index
+    is 0, 1, 2, … in the order of the ids.
+    """
+
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    fingerprint: str
+    synthetic: bool
+    corpora: tuple[str, ...]
+
+
+def open_speech(
+    *,
+    source: str,
+    root: Path,
+    corpora: Sequence[str] | None,
+    labels: str,
+    strict: bool,
+    cache_root: Path,
+    seed: int,
+    progress: bool,
+) -> Speech:
+    """Find the corpora, decode and check every file once, and map emotions to the label set.
+
+    `source` is `auto` (the corpora under `root`, else the demo corpus), `combined` (the corpora
+    under `root`), `corpus` (the one of `corpora`, in `root` itself) or `demo`.
+    Raises SerError when a corpus, a label set or a usable clip is missing.
+    """
+    found, synthetic = _locate(source, root, corpora, cache_root, seed)
+    manifest = build_manifest(found, cache_root / "manifests", strict=strict, progress=progress)
+    clips = usable(manifest)
+    names = tuple(sorted({corpus.name for corpus in found}))
+    if clips.empty:
+        raise SerError(
+            f"{', '.join(names)}: none of the {len(manifest)} files under {root} is usable. "
+            f"`ser data check {root}` lists each with its reason."
+        )
+    table, classes = label_clips(clips, labels)
+    log_counts(table, classes)
+    return Speech(table, classes, fingerprint(table), synthetic, names)
+
+
+def _locate(
+    source: str, root: Path, corpora: Sequence[str] | None, cache_root: Path, seed: int
+) -> tuple[list[Corpus], bool]:
+    """The corpora to read, and whether they are synthetic."""
+    for name in corpora or ():
+        if name not in CORPORA:
+            raise SerError(
+                f"dataset.corpora names {name}, which no adapter reads; "
+                f"known are {', '.join(sorted(CORPORA))}."
+            )
+    if source == "corpus":
+        return [CORPORA[name](root) for name in corpora or ()], False
+    if source != "demo":
+        found = find_corpora(root, corpora) if root.is_dir() else {}
+        if found:
+            _tell_found(found, root, corpora)
+            return [CORPORA[name](folder) for name, folder in found.items()], False
+        if source == "combined":
+            raise CorpusNotFoundError(
+                f"dataset=combined found no corpus under {root.resolve()}. It looks for folders "
+                f"named after {', '.join(sorted(corpora or CORPORA))}: put one there "
+                "(`ser data download NAME`, `ser data list`), or point dataset.root or SER_DATA "
+                "at the folder that holds them. dataset=demo needs no data."
+            )
+        log.info("dataset=auto: no corpus under %s, so the demo corpus is taken.", root)
+    log.warning(DEMO_NOTICE)
+    from ser.corpora.demo import render_demo
+
+    folder = render_demo(cache_root / "demo", seed=seed)
+    return [CORPORA[name](path) for name, path in find_corpora(folder, corpora).items()], True
+
+
+def _tell_found(found: dict[str, Path], root: Path, wanted: Sequence[str] | None) -> None:
+    missing = sorted(set(wanted or ()) - set(found))
+    if missing:
+        raise CorpusNotFoundError(
+            f"dataset.corpora asks for {', '.join(missing)}, not found under {root.resolve()}; "
+            f"found are {', '.join(found)}. Fetch it (`ser data download {missing[0]}`) or drop it."
+        )
+    log.info("speech: %s, found under %s", ", ".join(sorted(found)), root)
+
+
+def label_clips(clips: pd.DataFrame, label_set: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Give each clip its class; clips whose emotion the set lacks are dropped, and counted."""
+    if label_set == "native" and clips["corpus"].nunique() > 1:
+        raise SerError(
+            f"dataset.labels=native keeps one corpus's own classes, but "
+            f"{', '.join(sorted(clips['corpus'].unique()))} are read together. "
+            "Choose a common set: dataset.labels=seven, six or four."
+        )
+    label = clips["emotion"].map(lambda emotion: map_emotion(emotion, label_set))
+    dropped = clips[label.isna()]
+    for (corpus, emotion), group in dropped.groupby(["corpus", "emotion"]):
+        log.info(
+            "%s: %d clips of %s are left out: label set %s lacks it",
+            corpus, len(group), emotion, label_set,
+        )  # fmt: skip
+    renamed = clips[label.notna() & (label != clips["emotion"])]
+    for (corpus, emotion), group in renamed.groupby(["corpus", "emotion"]):
+        log.info(
+            "%s: %d clips of %s count as %s on label set %s",
+            corpus, len(group), emotion, map_emotion(emotion, label_set), label_set,
+        )  # fmt: skip
+    table = clips.assign(label=label)[label.notna()]
+    if table.empty:
+        raise SerError(
+            f"dataset.labels={label_set} leaves no clip: the emotions read are "
+            f"{', '.join(sorted(clips['emotion'].unique()))}. Choose dataset.labels=native."
+        )
+    table = table.sort_values("id").reset_index(drop=True)
+    return table, classes_of(label_set, table["emotion"])
+
+
+def log_counts(table: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Log the clips of each corpus and class as a small table."""
+    counts = pd.crosstab(table["corpus"], table["label"]).reindex(columns=list(classes))
+    counts = counts.fillna(0).astype(int)
+    counts["all"] = counts.sum(axis=1)
+    if len(counts) > 1:
+        counts.loc["all"] = counts.sum()
+    log.info("clips by corpus and class:\n%s", counts.to_string())

@@ -1,0 +1,139 @@
+"""Many training runs under one parent: a grid, or a search by Optuna."""
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ser.assemble import speech_of
+from ser.comparison import tell_comparison
+from ser.config import build, plain, tell
+from ser.errors import SerError
+from ser.report import markdown
+from ser.run import config_digest, tracker_of, train
+from ser.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+def sweep(cfg: DictConfig) -> None:
+    """Do what is missing of the sweep that `cfg.sweep` describes, then print its table."""
+    given = [
+        word
+        for word in HydraConfig.get().overrides.task
+        if not word.lstrip("+~").startswith("sweep")
+    ]
+    tracker = tracker_of(cfg)
+    options = plain(cfg)["sweep"]
+    name = options["name"]
+    tags = {"sweep": name, "kind": "parent"}
+    with tracker.parent(f"sweep {name}", tags, tracker.find_parent(name)) as parent:
+        if options["search"] is not None:
+            search(cfg, options, given, tracker, parent)
+        else:
+            run_grid(cfg, options, given, tracker, parent)
+
+
+def run_grid(
+    cfg: DictConfig, options: Mapping[str, Any], given: list[str], tracker: Tracker, parent: str
+) -> None:
+    """Every combination of the grid; runs that are whole stay, those cut off are resumed."""
+    grid = {key: list(values) for key, values in options["grid"].items()}
+    if options["all_folds"]:
+        grid["split.fold"] = list(range(_count_folds(cfg)))
+    jobs = [[*given, *words] for words in combinations(grid)]
+    digests, failed = [], 0
+    for number, overrides in enumerate(jobs, 1):
+        job = compose("train", overrides)
+        digests.append(config_digest(job))
+        log.info("\n[%d/%d] %s", number, len(jobs), " ".join(overrides))
+        try:
+            _run_missing(job, overrides, tracker, parent)
+        except SerError as error:
+            tell(error)
+            failed += 1
+    tell_comparison(tracker, parent, digests)
+    if failed:
+        raise SerError(f"{failed} of {len(jobs)} runs failed; each is explained above.")
+
+
+def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[list[str]]:
+    """The grid's points as overrides."""
+    for point in itertools.product(*grid.values()):
+        yield [f"{key}={value}" for key, value in zip(grid, point, strict=True)]
+
+
+def _count_folds(cfg: DictConfig) -> int:
+    folds: int = build(cfg.split).count_folds(speech_of(cfg).table)
+    return folds
+
+
+def _run_missing(job: DictConfig, overrides: list[str], tracker: Tracker, parent: str) -> None:
+    status, folder = tracker.find_child(parent, config_digest(job))
+    if status == "FINISHED":
+        log.info("done before: %s", folder)
+        return
+    if folder is not None and Path(folder, "config.yaml").is_file():
+        job.resume = folder
+    train(job, overrides)
+
+
+def search(
+    cfg: DictConfig, options: Mapping[str, Any], given: list[str], tracker: Tracker, parent: str
+) -> None:
+    """An Optuna study on the monitored validation metric; the test part stays closed."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    settings = options["search"]
+    database = Path(cfg.runs_root) / "optuna.db"
+    study = optuna.create_study(
+        study_name=options["name"],
+        storage=f"sqlite:///{database.resolve()}",
+        direction="maximize" if cfg.monitor.mode == "max" else "minimize",
+        load_if_exists=True,
+    )
+    done = _completed(study)
+    study.sampler = optuna.samplers.TPESampler(seed=settings["seed"] + len(study.trials))
+    log.info("search %s: %d of %d trials are done", options["name"], done, settings["trials"])
+    while (done := _completed(study)) < settings["trials"]:
+        trial = study.ask()
+        words = [_suggest(trial, key, space) for key, space in settings["space"].items()]
+        log.info("\n[trial %d/%d] %s", done + 1, settings["trials"], " ".join(words))
+        overrides = [*given, *words, "test=false"]
+        study.tell(trial, train(compose("train", overrides), overrides))
+    _tell_search(study, cfg.monitor.metric, tracker, parent)
+
+
+def _completed(study: Any) -> int:
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+def _suggest(trial: Any, key: str, space: Any) -> str:
+    """One option's value in this trial, as an override."""
+    if isinstance(space, list):
+        return f"{key}={trial.suggest_categorical(key, space)}"
+    whole = isinstance(space["low"], int) and isinstance(space["high"], int)
+    suggest = trial.suggest_int if whole else trial.suggest_float
+    return f"{key}={suggest(key, space['low'], space['high'], log=space['log'])}"
+
+
+def _tell_search(study: Any, metric: str, tracker: Tracker, parent: str) -> None:
+    table = study.trials_dataframe(attrs=("number", "value", "params"))
+    table = table.dropna(subset="value")
+    table = table.sort_values("value", ascending=study.direction.name == "MINIMIZE")
+    table.columns = [str(name).removeprefix("params_") for name in table.columns]
+    table = table.rename(columns={"value": metric})
+    shown = table.head(10).map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
+    text = markdown(shown)
+    best = " ".join(f"{key}={value}" for key, value in study.best_params.items())
+    Console().print(f"\n{text}\n\nbest: {best}", soft_wrap=True, markup=False, highlight=False)
+    tracker.log_table(parent, "search.md", text)

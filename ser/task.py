@@ -1,0 +1,112 @@
+"""The one LightningModule: any EmotionModel, trained and measured in one way."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from ser.augment import BatchAugment
+from ser.batch import Batch
+from ser.metrics import macro_f1, uar, war
+from ser.models.base import EmotionModel
+
+Schedule = Callable[[Optimizer, int, str, str], Any]
+
+
+class EmotionClassifier(pl.LightningModule):
+    """Loss, metrics and optimizer around an EmotionModel.
+
+    `clip_weights` (rows of the run's table,) weighs clips in the loss. `card` is a plain dictionary
+    with all that inference needs beside the weights (classes, feature settings, model options); it
+    travels in the checkpoint under "ser".
+    """
+
+    def __init__(
+        self,
+        model: EmotionModel,
+        classes: Sequence[str],
+        *,
+        augment: BatchAugment,
+        label_smoothing: float,
+        clip_weights: Tensor | None,
+        optimizer: Callable[..., Optimizer],
+        schedule: Schedule,
+        monitor: str,
+        mode: str,
+        card: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model, self.classes, self.card = model, tuple(classes), card
+        self._augment, self._label_smoothing = augment, label_smoothing
+        self._optimizer, self._schedule = optimizer, schedule
+        self._monitor, self._mode = monitor, mode
+        self._clip_weights = clip_weights
+        self._confusion = torch.nn.ModuleDict(
+            {
+                f"{part}_counts": MulticlassConfusionMatrix(len(self.classes), validate_args=False)
+                for part in ("train", "val")
+            }
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean loss over every logits tensor that the model exposes."""
+        mixed, partner, share = self._augment(batch)
+        target = F.one_hot(batch.target, len(self.classes)).float()
+        if partner is not None:
+            target = share * target + (1 - share) * target[partner]
+        every = self.model.training_logits(mixed)
+        losses = [self._loss(logits, target, batch.index) for logits in every]
+        loss = torch.stack(losses).mean()
+        self._confusion["train_counts"].update(every[0].detach().argmax(1), batch.target)
+        self.log("train/loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(target))
+        return loss
+
+    def _loss(self, logits: Tensor, target: Tensor, index: Tensor) -> Tensor:
+        each = F.cross_entropy(
+            logits, target, label_smoothing=self._label_smoothing, reduction="none"
+        )
+        if self._clip_weights is None:
+            return each.mean()
+        weights = self._clip_weights.to(each.device)[index]
+        return (each * weights).mean()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss without smoothing or weights, and the counts for the epoch's metrics."""
+        logits = self.model(batch)
+        self._confusion["val_counts"].update(logits.argmax(1), batch.target)
+        loss = F.cross_entropy(logits, batch.target)
+        self.log("val/loss", loss, on_epoch=True, batch_size=len(batch.target))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of the table (batch,), truth (batch,) and probabilities (batch, classes)."""
+        return batch.index, batch.target, self.model(batch).float().softmax(1)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log UAR, WAR and macro-F1 of the validation split, and the epoch's training UAR."""
+        self._log_counts("train", {"uar": uar})
+        self._log_counts("val", {"uar": uar, "war": war, "macro_f1": macro_f1})
+
+    def _log_counts(self, part: str, figures: dict[str, Callable[[Any], float]]) -> None:
+        counter = self._confusion[f"{part}_counts"]
+        counts = counter.compute().cpu().numpy()
+        counter.reset()
+        if counts.sum() == 0:
+            return
+        values = {f"{part}/{name}": figure(counts) for name, figure in figures.items()}
+        self.log_dict(values, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over what is trainable, and its schedule."""
+        optimizer = self._optimizer([p for p in self.model.parameters() if p.requires_grad])
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self._schedule(optimizer, steps, self._monitor, self._mode)
+        return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the card beside the weights."""
+        checkpoint["ser"] = self.card

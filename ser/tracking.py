@@ -1,0 +1,208 @@
+"""MLflow: one run for each training, a parent run for each multirun or sweep."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from filelock import FileLock
+
+from ser.errors import SerError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from pytorch_lightning.loggers import MLFlowLogger
+
+PARENT_VARIABLE = "SER_PARENT_RUN"  # an environment variable, so that a launcher's workers see it
+_PARENT_TAG = "mlflow.parentRunId"
+
+
+class Tracker:
+    """The MLflow store of a project folder: `MLFLOW_TRACKING_URI`, else sqlite under `root`."""
+
+    def __init__(self, root: Path, experiment: str, uri: str | None) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        self.uri = uri or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+        self._artifacts = None if uri else (root / "artifacts").resolve().as_uri()
+        self.experiment = experiment
+
+    @property
+    def client(self) -> "MlflowClient":
+        """MLflow's client on this store."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    def _experiment_id(self) -> str:
+        """The experiment's id; created once, though two runs may start at the same moment."""
+        with FileLock(self.root / "mlflow.lock"):
+            found = self.client.get_experiment_by_name(self.experiment)
+            if found is None:
+                return str(
+                    self.client.create_experiment(
+                        self.experiment, artifact_location=self._artifacts
+                    )
+                )
+            if found.lifecycle_stage == "deleted":
+                raise SerError(
+                    f"The MLflow experiment {self.experiment} was deleted at {self.uri}. "
+                    "Restore it (`mlflow experiments restore`) or name another: "
+                    "logger.experiment=NAME."
+                )
+            return str(found.experiment_id)
+
+    def start(self, name: str, tags: Mapping[str, str]) -> str:
+        """Create a run, under the parent of a multirun when there is one; gives its id."""
+        every = {**tags, "mlflow.runName": name}
+        if parent := os.environ.get(PARENT_VARIABLE):
+            every[_PARENT_TAG] = parent
+        run = self.client.create_run(self._experiment_id(), tags=every)
+        return str(run.info.run_id)
+
+    def logger(self, run_id: str) -> "MLFlowLogger":
+        """Lightning's logger, writing into this run."""
+        from pytorch_lightning.loggers import MLFlowLogger
+
+        return MLFlowLogger(tracking_uri=self.uri, run_id=run_id)
+
+    def reopen(self, run_id: str) -> None:
+        """Mark a run that was cut off as running again."""
+        self.client.update_run(run_id, status="RUNNING")
+
+    def log_config(self, run_id: str, config: Mapping[str, Any]) -> None:
+        """Log every option as a parameter; values are cut at MLflow's 250 characters."""
+        from mlflow.entities import Param
+
+        have = self.client.get_run(run_id).data.params
+        flat = {key: str(value)[:250] for key, value in flatten(config).items()}
+        params = [Param(key, value) for key, value in flat.items() if key not in have]
+        for start in range(0, len(params), 100):  # MLflow takes 100 at a time
+            self.client.log_batch(run_id, params=params[start : start + 100])
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log figures of the whole run in one call."""
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        rows = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+        for start in range(0, len(rows), 1000):
+            self.client.log_batch(run_id, metrics=rows[start : start + 1000])
+
+    def log_folder(self, run_id: str, folder: Path) -> None:
+        """Copy a run folder into the run's artifacts."""
+        self.client.log_artifacts(run_id, str(folder))
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        for key, value in tags.items():
+            self.client.set_tag(run_id, key, value)
+
+    def finish(self, run_id: str, status: str) -> None:
+        """Close a run as FINISHED, FAILED or KILLED."""
+        self.client.set_terminated(run_id, status)
+
+    def folder_of(self, run_id: str) -> Path:
+        """The run folder that a run id (or the start of one) names."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            folder = self.client.get_run(run_id).data.tags.get("run_folder")
+        except MlflowException as error:
+            raise SerError(
+                f"No MLflow run {run_id} at {self.uri}, nor a file or folder of that name. "
+                "Give a run id, a run folder (mlruns/runs/…) or a checkpoint (….ckpt)."
+            ) from error
+        if folder is None or not Path(folder).is_dir():
+            raise SerError(
+                f"The MLflow run {run_id} names the run folder {folder}, which is not on this "
+                "machine. Give the run folder or the checkpoint itself."
+            )
+        return Path(folder)
+
+    def children(self, parent: str) -> pd.DataFrame:
+        """The finished runs of a multirun: a row each, with tags, params and metrics."""
+        runs = self.client.search_runs(
+            [self._experiment_id()],
+            f"tags.`{_PARENT_TAG}` = '{parent}' and attributes.status = 'FINISHED'",
+            max_results=1000,
+        )
+        rows = [
+            {"run_id": run.info.run_id, **run.data.tags, **run.data.params, **run.data.metrics}
+            for run in runs
+        ]
+        return pd.DataFrame(rows)
+
+    def find_child(self, parent: str, digest: str) -> tuple[str | None, str | None]:
+        """Status and run folder of a parent's child of this recipe; a finished one first."""
+        runs = self.client.search_runs(
+            [self._experiment_id()],
+            f"tags.`{_PARENT_TAG}` = '{parent}' and tags.config = '{digest}'",
+            order_by=["attributes.start_time DESC"],
+        )
+        ordered = sorted(runs, key=lambda run: run.info.status != "FINISHED")
+        if not ordered:
+            return None, None
+        return ordered[0].info.status, ordered[0].data.tags.get("run_folder")
+
+    def find_parent(self, name: str) -> str | None:
+        """The newest parent run of this name, if there is one."""
+        runs = self.client.search_runs(
+            [self._experiment_id()], f"tags.sweep = '{name}'", max_results=1
+        )
+        return str(runs[0].info.run_id) if runs else None
+
+    @contextmanager
+    def parent(self, name: str, tags: Mapping[str, str], run_id: str | None) -> Iterator[str]:
+        """A parent run, new or gone on with; runs started inside are its children."""
+        parent = run_id or self.start(name, tags)
+        os.environ[PARENT_VARIABLE] = parent
+        status = "FAILED"
+        try:
+            yield parent
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            os.environ.pop(PARENT_VARIABLE, None)
+            self.finish(parent, status)
+
+    def log_table(self, run_id: str, name: str, text: str) -> None:
+        """Keep a printed table as an artifact."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_text(text, encoding="utf-8")
+            self.client.log_artifact(run_id, str(path))
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def git_commit() -> str:
+    """The commit of the code that runs, with a + when files were changed since."""
+    here = Path(__file__).parent
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD", cwd=here)
+        changed = _git("status", "--porcelain", "--untracked-files=no", cwd=here)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+" if changed else "")
+
+
+def _git(*arguments: str, cwd: Path) -> str:
+    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,121 @@
+"""What every corpus must do, found by listing them."""
+
+import pytest
+import synthetic
+
+from ser.corpora import CORPORA, CorpusNotFoundError, corpus_class, find_corpora
+from ser.errors import SerError
+from ser.labels import EMOTIONS
+
+WRITTEN = sorted(set(CORPORA) & set(synthetic.EMOTIONS))
+
+
+def test_every_corpus_has_a_synthetic_twin():
+    missing = [name for name, corpus in CORPORA.items() if name not in synthetic.EMOTIONS]
+    assert not [name for name in missing if CORPORA[name].folders], missing
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_facts(name):
+    corpus = CORPORA[name]
+    assert corpus.name == name
+    assert corpus.title and corpus.licence and corpus.url and corpus.__doc__
+    assert list(corpus.emotions) == [emotion for emotion in EMOTIONS if emotion in corpus.emotions]
+    if corpus.published is not None:
+        assert sum(corpus.published.by_emotion.values()) == corpus.published.clips
+        assert set(corpus.published.by_emotion) == set(corpus.emotions)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".FLAC", ".ogg", ".mp3"])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_format_is_listed(name, suffix, tmp_path):
+    paths = synthetic.write_corpus(name, tmp_path, takes=2, suffix=suffix)
+    listing = CORPORA[name](tmp_path).list()
+    assert len(listing.utterances) == len(paths) == len({clip.id for clip in listing.utterances})
+    assert not listing.problems and not listing.copies
+    assert [clip.id for clip in listing.utterances] == sorted(c.id for c in listing.utterances)
+    assert all(clip.id.startswith(f"{name}/") for clip in listing.utterances)
+    if CORPORA[name].emotions:
+        assert {clip.emotion for clip in listing.utterances} == set(CORPORA[name].emotions)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_root_may_be_above_the_corpus(name, tmp_path):
+    if name == "folder":
+        pytest.skip("its folders are its labels")
+    synthetic.write_corpus(name, tmp_path / "as" / "distributed")
+    above = CORPORA[name](tmp_path).list()
+    below = CORPORA[name](tmp_path / "as" / "distributed").list()
+    assert above.utterances == below.utterances
+
+
+@pytest.mark.parametrize("name", [name for name in WRITTEN if name != "folder"])
+def test_the_tree_twice_is_listed_once_with_one_note(name, tmp_path):
+    paths = synthetic.write_corpus(name, tmp_path, layout="twice")
+    listing = CORPORA[name](tmp_path).list()
+    assert len(listing.utterances) == len(listing.copies) == len(paths) // 2
+    assert len(listing.notes) == 1
+    assert f"{len(paths) // 2} further copies" in listing.notes[0]
+    assert all("again" not in str(clip.path) for clip in listing.utterances)
+
+
+@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize("there", [True, False])
+def test_an_absent_or_empty_folder_says_how_to_get_it(name, there, tmp_path):
+    root = tmp_path / "nowhere"
+    if there:
+        root.mkdir()
+    with pytest.raises(CorpusNotFoundError) as caught:
+        CORPORA[name](root).list()
+    message = str(caught.value)
+    assert str(root) in message and "dataset.root=" in message and "SER_DATA" in message
+    if CORPORA[name].source is not None:
+        assert f"ser data download {name}" in message
+
+
+@pytest.mark.parametrize("name", [name for name in WRITTEN if name != "folder"])
+def test_an_unknown_name_is_a_problem(name, tmp_path):
+    synthetic.write_corpus(name, tmp_path)
+    stray = synthetic.write_clip(tmp_path / "my_own_voice.wav", synthetic.tone("stray"))
+    (problem,) = CORPORA[name](tmp_path).list().problems
+    assert problem.path == stray
+    assert problem.reason.startswith("unknown name: ")
+
+
+def test_hidden_files_are_not_audio(tmp_path):
+    synthetic.write_corpus("emodb", tmp_path)
+    (tmp_path / "wav" / "._03a01Fa.wav").write_bytes(b"AppleDouble")
+    assert not CORPORA["emodb"](tmp_path).list().problems
+
+
+def test_find_corpora_by_folder_name(tmp_path):
+    synthetic.write_corpus("ravdess", tmp_path / "ravdess_original")
+    synthetic.write_corpus("ravdess", tmp_path / "Audio_Speech_Actors_01-24")
+    synthetic.write_corpus("tess", tmp_path / "TESS Toronto emotional speech set data")
+    synthetic.write_corpus("crema_d", tmp_path / "CREMA-D")
+    (tmp_path / "savee").mkdir()
+    assert find_corpora(tmp_path) == {
+        "crema_d": tmp_path / "CREMA-D",
+        "ravdess": tmp_path / "Audio_Speech_Actors_01-24",
+        "tess": tmp_path / "TESS Toronto emotional speech set data",
+    }
+    assert find_corpora(tmp_path, ["tess"]) == {
+        "tess": tmp_path / "TESS Toronto emotional speech set data"
+    }
+
+
+def test_find_corpora_says_which_of_two_it_took(tmp_path, caplog):
+    synthetic.write_corpus("tess", tmp_path / "tess")
+    synthetic.write_corpus("tess", tmp_path / "TESS Toronto emotional speech set")
+    assert find_corpora(tmp_path) == {"tess": tmp_path / "tess"}
+    assert "not from" in caplog.text
+
+
+def test_find_corpora_insists_on_named_ones(tmp_path):
+    assert find_corpora(tmp_path / "nowhere") == {}
+    with pytest.raises(CorpusNotFoundError, match=r"RAVDESS speech .*`ser data download ravdess"):
+        find_corpora(tmp_path, ["ravdess"])
+    with pytest.raises(CorpusNotFoundError, match=r"register at"):
+        find_corpora(tmp_path, ["savee"])
+    with pytest.raises(SerError, match=r"no corpus 'iemocap'. Choose one of: crema_d"):
+        corpus_class("iemocap")

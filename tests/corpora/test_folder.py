@@ -1,0 +1,107 @@
+import json
+
+import pytest
+import synthetic
+
+from ser.corpora.folder import Folder
+from ser.errors import SerError
+
+
+def write_csv(root, text):
+    (root / "manifest.csv").write_text(text, encoding="utf-8")
+    return root
+
+
+def test_one_folder_an_emotion_with_and_without_speakers(tmp_path):
+    synthetic.write_clip(tmp_path / "Fear" / "one.wav", synthetic.tone("1"))
+    synthetic.write_clip(tmp_path / "joy" / "ann" / "two.wav", synthetic.tone("2"))
+    synthetic.write_clip(tmp_path / "stray.wav", synthetic.tone("3"))
+    listing = Folder(tmp_path).list()
+    assert [(c.id, c.emotion, c.speaker) for c in listing.utterances] == [
+        ("folder/Fear/one.wav", "fearful", "folder_unknown"),
+        ("folder/joy/ann/two.wav", "happy", "folder_ann"),
+    ]
+    assert [problem.path.name for problem in listing.problems] == ["stray.wav"]
+    assert "1 clips have no speaker" in listing.notes[0]
+
+
+def test_csv_manifest(tmp_path):
+    synthetic.write_clip(tmp_path / "x" / "a.wav", synthetic.tone("a"))
+    outside = synthetic.write_clip(tmp_path / "b.wav", synthetic.tone("b"))
+    root = write_csv(
+        tmp_path / "x",
+        "\ufeffpath,emotion,speaker,sex,age,language,intensity,text,more\n"
+        f"a.wav, Anger ,ann,F,31,de,strong,Hallo,ignored\n{outside},awe,,,,,,\n",
+    )
+    a, b = sorted(Folder(root).list().utterances, key=lambda clip: clip.path.name)
+    assert (a.id, a.speaker, a.emotion, a.sex, a.age) == (
+        "folder/a.wav",
+        "folder_ann",
+        "angry",
+        "female",
+        31,
+    )
+    assert (a.language, a.intensity, a.text) == ("de", "strong", "Hallo")
+    assert (b.emotion, b.speaker, b.sex, b.age) == ("awe", "folder_unknown", None, None)
+
+
+def test_jsonl_manifest_given_as_the_root(tmp_path):
+    synthetic.write_clip(tmp_path / "a.flac", synthetic.tone("a"))
+    manifest = tmp_path / "mine.jsonl"
+    row = {"path": "a.flac", "emotion": "sad", "speaker": 7, "age": 40, "sex": None}
+    manifest.write_text(json.dumps(row) + "\n\n")
+    (clip,) = Folder(manifest).list().utterances
+    assert (clip.speaker, clip.age, clip.sex, clip.emotion) == ("folder_7", 40, None, "sad")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("gone.wav,sad,,", "absent: manifest.csv line 2"),
+        ("notes.txt,sad,,", "unknown format"),
+        ("a.wav,,,", "no emotion"),
+        ("a.wav,sad,martian,", "unknown sex"),
+        ("a.wav,sad,,old", "unknown age"),
+        ("a.wav,sad,,\na.wav,happy,,", "contradicting rows: manifest.csv calls it happy and sad"),
+    ],
+)
+def test_a_bad_row_is_a_problem(row, reason, tmp_path):
+    synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a"))
+    (tmp_path / "notes.txt").write_text("no audio")
+    root = write_csv(tmp_path, f"path,emotion,sex,age\n{row}\n")
+    listing = Folder(root).list()
+    assert not listing.utterances
+    assert listing.problems[0].reason.startswith(reason)
+
+
+def test_a_repeated_row_counts_once(tmp_path):
+    synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a"))
+    listing = Folder(write_csv(tmp_path, "path,emotion\na.wav,sad\na.wav,sad\n")).list()
+    assert len(listing.utterances) == 1
+    assert listing.problems[0].reason.startswith("repeated row")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("manifest.csv", "file,emotion\na.wav,sad\n", "has no path"),
+        ("manifest.csv", "path,emotion\n", "has no rows"),
+        ("manifest.jsonl", '{"path": "a.wav"}\n', "line 1 has no emotion"),
+        ("manifest.jsonl", "[1]\n", "no JSON object"),
+        ("manifest.jsonl", "{nonsense\n", "one JSON object a line"),
+    ],
+)
+def test_a_bad_manifest_is_an_error(name, text, message, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SerError, match=message):
+        Folder(tmp_path).list()
+
+
+def test_two_manifests_or_another_file_are_errors(tmp_path):
+    (tmp_path / "manifest.csv").write_text("path,emotion\n")
+    (tmp_path / "manifest.jsonl").write_text("")
+    with pytest.raises(SerError, match="keep one"):
+        Folder(tmp_path).list()
+    (tmp_path / "list.txt").write_text("")
+    with pytest.raises(SerError, match=r"\.csv or \.jsonl"):
+        Folder(tmp_path / "list.txt").list()

@@ -1,0 +1,269 @@
+import logging
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import synthetic
+
+from ser import probe_cache
+from ser.corpora import CORPORA, CorpusNotFoundError, find_corpora
+from ser.errors import SerError
+from ser.manifest import COLUMNS, KNOWN, build_manifest, fingerprint, usable
+from ser.probe import content_sha256, probe_file
+
+
+def build(name, root, cache, **options):
+    return build_manifest([CORPORA[name](root)], cache, progress=False, **options)
+
+
+def problem_of(path):
+    return probe_file(path).problem
+
+
+def test_columns_and_measures(tmp_path):
+    wave = np.full(8000, 0.5, dtype=np.float32)
+    path = synthetic.write_clip(tmp_path / "r" / "03a01Fa.wav", wave)
+    table = build("emodb", tmp_path / "r", tmp_path / "cache")
+    assert tuple(table.columns) == COLUMNS
+    row = table.iloc[0]
+    assert (row["path"], row["duration_s"], row["sample_rate_hz"]) == (str(path), 0.5, 16000)
+    assert (row["channels"], row["problem"], row["age"]) == (1, "", 31)
+    assert row["rms_db"] == pytest.approx(20 * np.log10(0.5), abs=1e-3)
+    assert row["sha256"] == content_sha256(wave[:, None], 16000)
+
+
+def test_content_hash_ignores_the_container_but_not_shape_or_rate(tmp_path):
+    wave = np.arange(-500, 500, dtype=np.float32) / 1024
+    probes = [
+        probe_file(synthetic.write_clip(tmp_path / name, wave)) for name in ("a.wav", "a.flac")
+    ]
+    assert probes[0] == probes[1]
+    column = wave[:, None]
+    assert probes[0].sha256 == content_sha256(column, 16000)
+    hashes = {
+        content_sha256(column, 16000),
+        content_sha256(column, 48000),
+        content_sha256(wave.reshape(-1, 2), 16000),
+    }
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_truncated(suffix, tmp_path):
+    path = synthetic.write_clip(tmp_path / f"a{suffix}", synthetic.tone("a", seconds=2.0))
+    assert problem_of(path) == ""
+    assert problem_of(synthetic.truncate(path)).startswith("truncated: ")
+
+
+def test_truncated_wav_says_how_much_is_missing(tmp_path):
+    path = synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a", seconds=1.0))
+    reason = problem_of(synthetic.truncate(path))
+    assert reason.startswith("truncated: the header promises 32000 bytes of audio, the file holds")
+    path.write_bytes(path.read_bytes()[:30])
+    assert problem_of(path) == "truncated: the file ends before its audio begins"
+
+
+def test_streamed_wav_is_not_truncated(tmp_path):
+    path = synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a"))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = content[4:8] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert problem_of(path) == ""
+
+
+def test_other_broken_files(tmp_path):
+    empty, text, silent, noise, header = (tmp_path / f"{n}.wav" for n in "abcde")
+    empty.touch()
+    text.write_text("this is not audio at all, whatever its name says")
+    synthetic.write_clip(silent, np.zeros(800, dtype=np.float32))
+    soundfile.write(noise, np.array([0.1, np.nan, np.inf], dtype=np.float32), 16000, "FLOAT")
+    synthetic.write_clip(header, np.zeros(0, dtype=np.float32))
+    pointer = synthetic.write_pointer(tmp_path / "f.wav")
+    assert problem_of(empty).startswith("zero-length: the file has 0 bytes")
+    assert problem_of(text).startswith("unreadable: ")
+    assert problem_of(silent).startswith("all-zero")
+    assert problem_of(noise).startswith("non-finite")
+    assert problem_of(header).startswith("zero-length")
+    assert "git lfs pull" in problem_of(pointer)
+    assert "ser data download crema_d" in problem_of(pointer)
+    assert problem_of(tmp_path / "gone.wav").startswith("unreadable: ")
+
+
+def test_problem_files_are_reported_left_out_or_refused(tmp_path, caplog):
+    root = tmp_path / "r"
+    paths = synthetic.write_corpus("emodb", root, takes=2)
+    synthetic.write_pointer(paths[3])
+    stray = synthetic.write_clip(root / "voice.wav", synthetic.tone("stray"))
+    table = build("emodb", root, tmp_path / "cache")
+    assert len(table) == len(paths) + 1 and len(usable(table)) == len(paths) - 1
+    bad = table[table["problem"] != ""].set_index("path")["problem"]
+    assert set(bad.index) == {str(paths[3]), str(stray)}
+    assert "git-lfs pointer" in caplog.text and str(stray) in caplog.text
+    with pytest.raises(SerError, match=r"2 files of emodb .*dataset\.strict"):
+        build("emodb", root, tmp_path / "cache", strict=True)
+
+
+def test_nothing_usable_is_an_error_that_says_why(tmp_path):
+    for path in synthetic.write_corpus("crema_d", tmp_path / "r"):
+        synthetic.write_pointer(path)
+    with pytest.raises(SerError, match=r"No clip of crema_d is usable: git-lfs pointer.*12 files"):
+        build("crema_d", tmp_path / "r", tmp_path / "cache")
+
+
+def test_duplicates_with_one_label_keep_the_first(tmp_path):
+    root = tmp_path / "r"
+    wave = synthetic.tone("same")
+    for stem in ("03a02Fb", "03a01Fa", "08a01Fa"):
+        synthetic.write_clip(root / f"{stem}.wav", wave)
+    table = build("emodb", root, tmp_path / "cache").set_index("id")["problem"]
+    assert table["emodb/03a01Fa"] == ""
+    for later in ("emodb/03a02Fb", "emodb/08a01Fa"):
+        assert table[later] == "duplicate content: the same samples as emodb/03a01Fa"
+
+
+def test_duplicates_with_contradicting_labels_are_all_left_out(tmp_path):
+    root = tmp_path / "r"
+    synthetic.write_corpus("emodb", root)
+    wave = synthetic.tone("same")
+    synthetic.write_clip(root / "03b01Fa.wav", wave)
+    synthetic.write_clip(root / "03b01Wa.flac", wave)
+    table = build("emodb", root, tmp_path / "cache").set_index("id")["problem"]
+    assert table["emodb/03b01Fa"].endswith("contradicting labels: also emodb/03b01Wa (angry)")
+    assert table["emodb/03b01Wa"].endswith("contradicting labels: also emodb/03b01Fa (happy)")
+
+
+def test_known_faults_of_crema_d_and_ravdess(tmp_path):
+    root = tmp_path / "r"
+    for kept, twin in (
+        ("1006_TIE_HAP_XX", "1006_TIE_NEU_XX"),
+        ("1013_WSI_SAD_XX", "1013_WSI_DIS_XX"),
+        ("1017_IWW_ANG_XX", "1017_IWW_FEA_XX"),
+    ):
+        for stem in (kept, twin):
+            synthetic.write_clip(root / f"{stem}.wav", synthetic.tone(kept))
+    synthetic.write_clip(root / "1076_MTI_SAD_XX.wav", np.zeros(800))
+    synthetic.write_demographics(root)
+    table = build("crema_d", root, tmp_path / "cache", strict=True)
+    assert list(usable(table)["id"]) == [
+        "crema_d/1006_TIE_HAP_XX",
+        "crema_d/1013_WSI_SAD_XX",
+        "crema_d/1017_IWW_ANG_XX",
+    ]
+    assert all(table[table["problem"] != ""]["problem"].str.startswith(KNOWN))
+
+
+def test_a_known_twin_with_samples_of_its_own_is_kept(tmp_path):
+    for stem in ("1006_TIE_HAP_XX", "1006_TIE_NEU_XX"):
+        synthetic.write_clip(tmp_path / "r" / f"{stem}.wav", synthetic.tone(stem))
+    assert len(usable(build("crema_d", tmp_path / "r", tmp_path / "cache"))) == 2
+
+
+def test_copies_of_the_tree_give_no_rows(tmp_path):
+    paths = synthetic.write_corpus("tess", tmp_path / "r", layout="twice")
+    table = build("tess", tmp_path / "r", tmp_path / "cache")
+    assert len(table) == len(usable(table)) == len(paths) // 2
+    assert "14 further copies" in table.attrs["notes"][0]
+
+
+def test_a_broken_clip_is_replaced_by_its_whole_copy_and_reported(tmp_path):
+    paths = synthetic.write_corpus("tess", tmp_path / "r", layout="twice")
+    synthetic.truncate(paths[0])
+    table = build("tess", tmp_path / "r", tmp_path / "cache")
+    assert len(usable(table)) == len(paths) // 2
+    bad = table[table["problem"] != ""]
+    assert list(bad["path"]) == [str(paths[0])]
+
+
+def test_a_copy_with_other_samples_is_a_problem(tmp_path):
+    paths = synthetic.write_corpus("tess", tmp_path / "r", layout="twice")
+    synthetic.write_clip(paths[-1], synthetic.tone("something else"))
+    table = build("tess", tmp_path / "r", tmp_path / "cache")
+    (reason,) = table[table["problem"] != ""]["problem"]
+    assert reason.startswith("another recording under the same name")
+
+
+def test_a_copy_in_another_format_is_only_a_note(tmp_path):
+    synthetic.write_corpus("crema_d", tmp_path / "r")
+    synthetic.write_corpus("crema_d", tmp_path / "r" / "AudioMP3", suffix=".mp3")
+    table = build("crema_d", tmp_path / "r", tmp_path / "cache", strict=True)
+    assert len(table) == 12 and all(table["path"].str.endswith(".wav"))
+
+
+def test_the_second_call_reads_only_what_changed(tmp_path, monkeypatch, caplog):
+    root, cache = tmp_path / "r", tmp_path / "cache"
+    paths = synthetic.write_corpus("emodb", root, takes=2)
+    first = build("emodb", root, cache)
+    read = []
+    monkeypatch.setattr(probe_cache, "probe_file", lambda p: read.append(p) or probe_file(p))
+    with caplog.at_level(logging.INFO):
+        pd.testing.assert_frame_equal(build("emodb", root, cache), first)
+    assert read == [] and "0 decoded and 28 from the cache" in caplog.text
+    synthetic.write_clip(paths[0], synthetic.tone("another take"))
+    os.utime(paths[0], ns=(1, 1))
+    again = build("emodb", root, cache)
+    assert read == [paths[0]] and fingerprint(again) != fingerprint(first)
+
+
+def test_a_corrupt_cache_is_rebuilt(tmp_path, caplog):
+    synthetic.write_corpus("emodb", tmp_path / "r")
+    first = build("emodb", tmp_path / "r", tmp_path / "cache")
+    (file,) = (tmp_path / "cache").glob("*.parquet")
+    file.write_bytes(b"killed while writing")
+    pd.testing.assert_frame_equal(build("emodb", tmp_path / "r", tmp_path / "cache"), first)
+    assert "cannot be read" in caplog.text
+    assert not list((tmp_path / "cache").glob("*.tmp"))
+
+
+def _build_part(root, cache):
+    return len(build("emodb", root, cache))
+
+
+def test_two_runs_at_once_lose_nothing(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    roots = [tmp_path / "one", tmp_path / "two"]
+    for seed, root in enumerate(roots):
+        synthetic.write_corpus("emodb", root, takes=2, seed=seed)
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+        assert list(pool.map(_build_part, roots, [cache, cache])) == [28, 28]
+    monkeypatch.setattr(probe_cache, "probe_file", lambda path: pytest.fail(f"{path} was read"))
+    for root in roots:
+        build("emodb", root, cache)
+
+
+def test_fingerprint_is_of_the_speech_and_not_of_the_place(tmp_path):
+    synthetic.write_corpus("savee", tmp_path / "a")
+    synthetic.write_corpus("savee", tmp_path / "b", layout="flat", suffix=".FLAC")
+    tables = [build("savee", tmp_path / part, tmp_path / f"cache_{part}") for part in "ab"]
+    assert fingerprint(tables[0]) == fingerprint(tables[1])
+    renamed = tables[0].assign(emotion="sad")
+    assert fingerprint(renamed) != fingerprint(tables[0])
+
+
+def test_corpora_must_be_there_and_come_once(tmp_path):
+    with pytest.raises(CorpusNotFoundError):
+        build("emodb", tmp_path / "nowhere", tmp_path / "cache")
+    twice = [CORPORA["emodb"](tmp_path)] * 2
+    with pytest.raises(SerError, match="emodb came twice"):
+        build_manifest(twice, tmp_path / "cache")
+
+
+def test_real_speech(shared, tmp_path):
+    found = find_corpora(shared / "data")
+    assert sorted(found) == ["crema_d", "emodb", "ravdess", "tess"]
+    table = build_manifest(
+        [CORPORA[name](root) for name, root in found.items()], tmp_path, progress=False
+    )
+    assert len(table) == 1440 + 535 + 587 + 39
+    assert list(table[table["problem"] != ""]["id"]) == ["ravdess/03-01-03-01-02-02-07"]
+    stereo = table[table["channels"] == 2]
+    assert sorted(stereo["speaker"].value_counts().items()) == [
+        ("ravdess_01", 2),
+        ("ravdess_05", 1),
+        ("ravdess_20", 2),
+    ]
+    assert list(table[table["sample_rate_hz"] == 96_000]["id"]) == ["tess/OAF_food_fear"]

@@ -1,0 +1,193 @@
+"""Figures say what they should, and nothing that they say is cut off."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ser import metrics, plots, speech_plots
+from ser.errors import SerError
+
+CLASSES = (
+    "neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised", "boredom",
+)  # fmt: skip
+SAMPLE_RATE_HZ = 16_000
+MEL_HZ = [float(hz) for hz in np.geomspace(60, 7600, 12)]
+
+
+def counts_of(n_classes: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.poisson(6, (n_classes, n_classes)) + np.diag(
+        generator.integers(60, 1500, n_classes)
+    )
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def check_nothing_is_cut_off(figure: Figure) -> None:
+    """All that is drawn lies within the page, once the layout is settled."""
+    figure.draw_without_rendering()
+    drawn, slack_in = figure.get_tightbbox(), 0.01
+    width_in, height_in = figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0) >= -slack_in
+    assert drawn.x1 <= width_in + slack_in
+    assert drawn.y1 <= height_in + slack_in
+
+
+def clip(seconds: float, seed: int) -> speech_plots.SpeechPicture:
+    generator = np.random.default_rng(seed)
+    frames = int(seconds * 100)
+    return speech_plots.SpeechPicture(
+        waveform=generator.normal(0, 0.1, int(seconds * SAMPLE_RATE_HZ)).astype(np.float32),
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        logmel_db=generator.normal(-40, 10, (frames, len(MEL_HZ))).astype(np.float32),
+        mfcc=generator.normal(0, 1, (frames, 8)).astype(np.float32),
+        hop_ms=10,
+    )
+
+
+@pytest.fixture(scope="module")
+def clips() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    rows = 600
+    return pd.DataFrame(
+        {
+            "corpus": generator.choice(["crema_d", "ravdess", "tess"], rows),
+            "emotion": generator.choice(CLASSES[:7], rows),
+            "duration_s": generator.gamma(20, 0.12, rows),
+        }
+    )
+
+
+@pytest.mark.parametrize("n_classes", [4, 9])
+def test_confusion_shows_counts_shares_and_figures(n_classes: int) -> None:
+    counts, classes = counts_of(n_classes), CLASSES[:n_classes]
+    figure = plots.confusion_figure(
+        counts, classes, "ensemble, ravdess, luna5 fold 2", metrics.score_counts(counts, classes)
+    )
+    said = texts(figure)
+    assert f"ravdess, luna5 fold 2\nUAR {metrics.uar(counts):.3f}" in said[0] + said[-1]
+    assert str(counts[1, 1]) in said
+    assert f"{100 * counts[1, 1] / counts[1].sum():.0f}" in said
+    assert f"calm ({counts[1].sum()})" in said
+    assert [axes.get_title() for axes in figure.axes] == ["Clips", "Share of each true class, %"]
+    check_nothing_is_cut_off(figure)
+
+
+def test_confusion_of_an_absent_class_is_an_empty_row() -> None:
+    counts = counts_of(4)
+    counts[2] = 0
+    figure = plots.confusion_figure(counts, CLASSES[:4], "tim", {})
+    mask = figure.axes[1].collections[0].get_array().mask
+    assert mask.reshape(4, 4).tolist() == [[row == 2] * 4 for row in range(4)]
+    assert "happy (0)" in texts(figure)
+
+
+def test_a_long_title_is_wrapped() -> None:
+    counts = counts_of(4)
+    name = "an ensemble of many arms on ravdess tess crema_d emodb with seven classes, " * 2
+    check_nothing_is_cut_off(plots.confusion_figure(counts, CLASSES[:4], name, {}))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "best"), [("val/uar", "max", 3), ("val/loss", "min", 2)]
+)
+@pytest.mark.parametrize("split_columns", [("train/loss", "train/uar"), ()])
+def test_curves_mark_the_epoch_that_was_kept(
+    monitor: str, mode: str, best: int, split_columns: tuple[str, ...]
+) -> None:
+    history = pd.DataFrame(
+        {"val/loss": [2, 1.5, 1.0, 1.2, 1.3], "val/uar": [0.2, 0.4, np.nan, 0.6, 0.5]}
+    ).assign(**dict.fromkeys(split_columns, 0.5))
+    figure = plots.training_figure(history, "tim", monitor, mode)
+    assert f"best {monitor} {history[monitor][best]:.3f} at epoch {best}" in "\n".join(
+        texts(figure)
+    )
+    for axes in figure.axes:
+        drawn = {line.get_label(): line.get_xdata() for line in axes.get_lines()}
+        assert list(drawn[f"best ({best})"]) == [best, best]
+        assert ("train" in drawn) == bool(split_columns)
+    check_nothing_is_cut_off(figure)
+
+
+def test_curves_take_epochs_from_a_column() -> None:
+    history = pd.DataFrame({"epoch": [5, 6, 7], "val/uar": [0.1, 0.3, 0.2]})
+    figure = plots.training_figure(history, "tim", "val/uar", "max")
+    assert "at epoch 6" in "\n".join(texts(figure))
+
+
+def test_curves_without_the_monitored_figure_are_an_error() -> None:
+    history = pd.DataFrame({"val/uar": [np.nan], "val/loss": [1.0]})
+    with pytest.raises(SerError, match=r"has no val/uar: it has val/uar, val/loss\. "):
+        plots.training_figure(history, "tim", "val/uar", "max")
+    with pytest.raises(SerError, match="has no val/war"):
+        plots.training_figure(history, "tim", "val/war", "max")
+
+
+@pytest.mark.parametrize("arms", [["tim"], ["tim", "wav2vec2", "ensemble"]])
+def test_recalls_have_a_bar_for_each_class_and_arm(arms: list[str]) -> None:
+    recalls = pd.DataFrame(0.5, index=list(CLASSES[:8]), columns=arms)
+    recalls.iloc[1] = np.nan  # no such class in the reference
+    recalls.iloc[2, 0] = 0.97
+    figure = plots.recall_figure(recalls, "ravdess, luna5")
+    said = texts(figure)
+    assert f"tim (UAR {recalls['tim'].mean():.3f})" in said
+    assert "97" in said
+    assert "nan" not in said
+    assert len(figure.axes[0].containers) == len(arms)
+    check_nothing_is_cut_off(figure)
+
+
+def test_weights_are_bars_with_their_values() -> None:
+    layers = plots.layer_weights_figure(np.full(13, 1 / 13), "wav2vec2")
+    heights = [bar.get_height() for bar in layers.axes[0].containers[0]]
+    assert heights == pytest.approx([1 / 13] * 13)
+    check_nothing_is_cut_off(layers)
+    scales = plots.scale_weights_figure([0.5, -0.25, 1.0], "tim", hop_ms=100)
+    labels = [tick.get_text() for tick in scales.axes[0].get_xticklabels()]
+    assert labels == ["1\n300 ms", "2\n700 ms", "4\n1.5 s"]  # 3, 7, 15 frames
+    assert "0.50" in texts(scales)
+    check_nothing_is_cut_off(scales)
+
+
+def test_speech_has_a_row_an_emotion_on_shared_scales() -> None:
+    pictures = {"neutral": clip(0.5, 0), "angry": clip(0.8, 1), "sad": clip(0.6, 2)}
+    figure = speech_plots.speech_figure(pictures, "ravdess_02, one sentence", MEL_HZ)
+    grid = figure.axes[:9]
+    assert [axes.get_ylabel() for axes in grid[::3]] == ["neutral", "angry", "sad"]
+    assert {axes.get_xlim() for axes in grid} == {(0.0, 0.8)}
+    assert len({axes.get_images()[0].get_clim() for axes in grid[1::3]}) == 1
+    assert grid[1].get_images()[0].get_extent() == [0, 0.5, 0, len(MEL_HZ)]
+    assert "1,000" in texts(figure)
+    check_nothing_is_cut_off(figure)
+
+
+def test_durations_have_a_panel_a_corpus(clips: pd.DataFrame) -> None:
+    figure = speech_plots.durations_figure(clips, CLASSES, "Clip length")
+    titles = [axes.get_title().split("\n")[0] for axes in figure.axes]
+    assert titles == ["crema_d", "ravdess", "tess"]
+    ravdess = clips[clips["corpus"] == "ravdess"]
+    assert f"{len(ravdess)} clips, {ravdess['duration_s'].sum() / 3600:.2f} h" in "".join(
+        texts(figure)
+    )
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CLASSES)
+    check_nothing_is_cut_off(figure)
+
+
+def test_balance_stacks_corpora_and_totals_them(clips: pd.DataFrame) -> None:
+    figure = speech_plots.balance_figure(clips, CLASSES, "Class balance")
+    widths = np.array([[bar.get_width() for bar in bars] for bars in figure.axes[0].containers])
+    expected = clips["emotion"].value_counts().reindex(list(CLASSES), fill_value=0)
+    assert widths.sum(axis=0).tolist() == expected.tolist()
+    assert f"{expected.iloc[0]}  ({100 * expected.iloc[0] / len(clips):.0f} %)" in texts(figure)
+    check_nothing_is_cut_off(figure)
+
+
+def test_figures_leave_no_pyplot_state() -> None:
+    import matplotlib.pyplot as plt
+
+    plots.layer_weights_figure([0.5, 0.5], "wav2vec2")
+    assert plt.get_fignums() == []

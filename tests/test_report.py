@@ -1,0 +1,139 @@
+"""What a person reads: the right figures, in the right order, that fit and can be copied."""
+
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from ser import metrics, report
+from ser.errors import SerError
+
+CLASSES = ("neutral", "happy", "sad")
+DEEP = "/data/t/" + 9 * "deep/folder/" + "c.wav"
+
+
+def console(*, terminal: bool, width: int = 80) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, no_color=True)
+
+
+def printed(on: Console) -> str:
+    assert isinstance(on.file, io.StringIO)
+    return on.file.getvalue()
+
+
+def predictions() -> pd.DataFrame:
+    rows = [
+        ("ravdess/a", "sad", "happy", "ravdess", "male", 0.55, "/data/r/a.wav"),
+        ("ravdess/b", "sad", "sad", "ravdess", "female", 0.99, "/data/r/b.wav"),
+        ("tess/[c]", "happy", "sad", "tess", "female", 0.9, DEEP),
+        ("tess/d", "happy", "happy", "tess", "female", 0.8, "/data/t/d.wav"),
+    ]  # fmt: skip
+    columns = ["id", "truth", "prediction", "corpus", "sex", "confidence", "path"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def results() -> tuple[dict[str, float], pd.DataFrame]:
+    table = predictions()
+    counts = metrics.confusion(table["truth"], table["prediction"], CLASSES)
+    return metrics.score_groups(table, CLASSES), metrics.class_report(counts, CLASSES)
+
+
+RUNS = [
+    {"model": "tim", "seed": 0, "test/uar": 0.5, "test/war": 0.52},
+    {"model": "tim", "seed": 1, "test/uar": 0.6, "test/war": 0.62},
+    {"model": "tim", "seed": 2},
+    {"model": "linear", "seed": 0, "test/uar": 0.75, "test/war": 0.76},
+]
+
+
+def test_results_away_from_a_terminal_are_markdown() -> None:
+    figures, classes = results()
+    on = console(terminal=False, width=20)  # narrower than the table: nothing may wrap
+    report.render_results(figures, classes, "tim, test", on)
+    lines = printed(on).splitlines()
+    assert lines[0] == "tim, test"
+    assert lines[2] == "|                |   UAR |   WAR | macro F1 |"
+    assert lines[3] == "| -------------- | ----: | ----: | -------: |"
+    assert lines[4] == "| all clips      | 0.500 | 0.500 |    0.500 |"
+    assert lines[5] == "| corpus ravdess | 0.500 | 0.500 |          |"
+    assert "| sex male       | 0.000 | 0.000 |          |" in lines
+    assert "| all but TESS   | 0.500 | 0.500 |          |" in lines
+    assert "| neutral |         - |      - |     - |     0 |" in lines
+    assert "| happy   |     0.500 |  0.500 | 0.500 |     2 |" in lines
+    tables = [line for line in lines if line.startswith("|")]
+    text = report.results_markdown(figures, classes, "tim, test")
+    assert [line for line in text.splitlines() if line.startswith("|")] == tables
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_results_on_a_terminal_fit_its_width(width: int) -> None:
+    on = console(terminal=True, width=width)
+    report.render_results(*results(), "tim, test", on)
+    report.render_comparison(RUNS, ["model", "seed"], ["test/uar", "test/war"], "arms", on)
+    text = printed(on)
+    assert max(map(len, text.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines())) <= width
+    for piece in ("tim, test", "all but TESS", "corpus ravdess", "by emotion", "macro F1", "arms"):
+        assert piece in text
+
+
+def test_comparison_gives_mean_and_sample_deviation_best_first() -> None:
+    table = report.compare_runs(RUNS, ["model"], ["test/uar", "test/war"])
+    assert table["model"].tolist() == ["linear", "tim"]
+    tim = table.iloc[1]
+    assert tim["test/uar"] == pytest.approx(0.55)
+    assert tim["test/uar sd"] == pytest.approx(0.0707107, abs=1e-6)  # n - 1
+    assert (tim["runs"], tim["test/uar n"]) == (3, 2)
+    assert pd.isna(table.iloc[0]["test/uar sd"])
+
+
+def test_comparison_as_markdown() -> None:
+    text = report.comparison_markdown(RUNS, ["model"], ["test/uar"])
+    assert text.splitlines() == [
+        "| model  | runs |      test/uar |",
+        "| ------ | ---: | ------------: |",
+        "| linear |    1 |         0.750 |",
+        "| tim    |  2/3 | 0.550 ± 0.071 |",
+    ]
+
+
+def test_comparison_names_what_no_run_has() -> None:
+    with pytest.raises(SerError, match=r"Cannot compare 4 runs: none of them has fold, test/f1\."):
+        report.compare_runs(RUNS, ["model", "fold"], ["test/f1"])
+    with pytest.raises(SerError, match="They have nothing"):
+        report.compare_runs([], ["model"], ["test/uar"])
+
+
+def test_wrong_clips_come_surest_first() -> None:
+    wrong = report.wrong_clips(predictions())
+    assert wrong["id"].tolist() == ["tess/[c]", "ravdess/a"]
+    assert list(wrong.columns) == ["id", "truth", "prediction", "confidence", "path"]
+
+
+def test_wrong_clips_in_a_pipe_are_tab_separated_and_complete() -> None:
+    on = console(terminal=False)
+    report.render_wrong(predictions(), 1, "tim", on)
+    header, first, second = (line.split("\t") for line in printed(on).splitlines())
+    assert header == ["id", "truth", "prediction", "confidence", "path"]
+    assert first == ["tess/[c]", "happy", "sad", "0.90", DEEP]
+    assert second[0] == "ravdess/a"
+
+
+def test_wrong_clips_on_a_terminal_keep_paths_whole() -> None:
+    on = console(terminal=True)
+    report.render_wrong(predictions(), 1, "tim", on)
+    text = printed(on)
+    assert "tim: 2 of 4 clips wrong, the surest 1 of them" in text
+    assert "0.90  happy → sad  tess/[c]" in text
+    assert DEEP in text
+    assert "ravdess/a" not in text
+
+
+def test_no_wrong_clip_is_told_so() -> None:
+    on = console(terminal=True)
+    report.render_wrong(predictions().iloc[[1, 3]], 5, "tim", on)
+    assert "tim: 0 of 2 clips wrong" in printed(on)
+
+
+def test_markdown_escapes_bars() -> None:
+    assert report.markdown(pd.DataFrame({"a": ["x|y"]})).splitlines()[2] == "| x\\|y |"
