@@ -98,9 +98,10 @@ def compute_copies(
 
 def clips_of(table: pd.DataFrame) -> list[Clip]:
     """The clips of a table, as the cache asks for them."""
+    columns = (table[name] for name in ("id", "path", "sha256", "duration_s"))
     return [
-        Clip(id=row.id, path=Path(row.path), sha256=row.sha256, duration_s=row.duration_s)
-        for row in table[["id", "path", "sha256", "duration_s"]].itertuples(index=False)
+        Clip(id=clip, path=Path(path), sha256=sha256, duration_s=float(duration_s))
+        for clip, path, sha256, duration_s in zip(*columns, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Files to samples: decode, mix down, resample, level, crop and pad."""
+"""Files to samples: decode, mix down, resample, crop and pad."""
 
 from pathlib import Path
 
@@ -95,9 +95,3 @@ def centre_crop_or_pad(waveform: Waveform, n_samples: int) -> Waveform:
     if surplus >= 0:
         return waveform[surplus // 2 : surplus // 2 + n_samples]
     return np.pad(waveform, (-surplus // 2, -surplus - -surplus // 2))
-
-
-def scale_to_peak(waveform: Waveform, peak: float) -> Waveform:
-    """Scale so that the largest absolute sample is `peak`; silence stays silence."""
-    largest = float(np.abs(waveform).max(initial=0.0))
-    return waveform if largest == 0.0 else waveform * np.float32(peak / largest)

@@ -11,7 +11,7 @@ class Batch(NamedTuple):
     A stream that the front-end does not give is None.
     """
 
-    index: Tensor  # (batch,) row of the clip in the run's table
+    index: Tensor  # type: ignore[assignment]  # (batch,) the clip's row in the run's table
     target: Tensor  # (batch,) class index
     frames: Tensor | None = None  # (batch, frames, features)
     frames_length: Tensor | None = None  # (batch,)

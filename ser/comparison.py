@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from ser.folder import RunFolder
 from ser.metrics import pool_folds
 from ser.report import comparison_markdown, render_comparison
+from ser.run_folder import RunFolder
 from ser.scoring import figures_of
 from ser.tracking import Tracker
 
@@ -48,13 +48,15 @@ def compare_rows(children: pd.DataFrame) -> list[dict[str, str | float]]:
     children = children.assign(arm=arm_names(children))
     rows: list[dict[str, str | float]] = []
     for (arm, seed), group in children.groupby(["arm", "seed"], sort=False):
-        figures = (
-            _pooled(group)
-            if group["fold"].nunique() > 1 and "test/uar" in group
-            else group.filter(regex="^(test|best)/").iloc[0].dropna().to_dict()
-        )
+        many = group["fold"].nunique() > 1 and "test/uar" in group
+        figures = _pooled(group) if many else _own_figures(group)
         rows.append({"arm": str(arm), "seed": str(seed), "folds": len(group), **figures})
     return rows
+
+
+def _own_figures(runs: pd.DataFrame) -> dict[str, float]:
+    first = runs.filter(regex="^(test|best)/").iloc[0].dropna()
+    return {str(key): float(value) for key, value in first.items()}
 
 
 def _pooled(folds: pd.DataFrame) -> dict[str, float]:
@@ -62,9 +64,9 @@ def _pooled(folds: pd.DataFrame) -> dict[str, float]:
         pd.read_parquet(RunFolder(Path(folder)).predictions) for folder in folds["run_folder"]
     ]
     together = pool_folds(tables)
-    classes = [
-        name.removeprefix("probability_") for name in together if name.startswith("probability_")
-    ]
+    columns = [str(name) for name in together.columns]
+    prefix = "probability_"
+    classes = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
     return figures_of(together, classes, "test")
 
 

@@ -121,18 +121,22 @@ def settle_front_end(cfg: DictConfig) -> None:
     fusion=tim_on_frames reads the encoder's frames where the others read MFCC; all else that does
     not match is an error.
     """
-    wanted = hydra.utils.get_class(cfg.model._target_).reads_of(plain(cfg.model))
+    wanted = _class(cfg.model).reads_of(plain(cfg.model))
     if "waveform" in wanted and "embedding" not in wanted:
         _swap_feature(cfg, "embedding", "waveform")
     if cfg.model.get("fusion") == "tim_on_frames":
         _swap_feature(cfg, "mfcc", "encoder_frames")
-    given = {hydra.utils.get_class(node._target_).stream: key for key, node in cfg.feature.items()}
+    given = {_class(node).stream: key for key, node in cfg.feature.items()}
     if set(given) != set(wanted):
         raise SerError(
             f"model={cfg.model.name} reads {_words(wanted)}, but feature="
             f"{'+'.join(map(str, given.values()))} gives {_words(given)}. "
             "Drop the feature= option: the model picks its own front-end."
         )
+
+
+def _class(node: DictConfig) -> Any:
+    return hydra.utils.get_class(node._target_)
 
 
 def _swap_feature(cfg: DictConfig, old: str, new: str) -> None:

@@ -221,5 +221,5 @@ def _loader(dataset: EmotionDataset, sampler: Sampler[Any]) -> DataLoader[Batch]
     return DataLoader(dataset, sampler=sampler, batch_size=None, collate_fn=_as_is)
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch

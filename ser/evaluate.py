@@ -15,13 +15,13 @@ from ser.assemble import compute_features, open_material, speech_of
 from ser.checkpoint import load_checkpoint
 from ser.data import EmotionDataset, in_order
 from ser.errors import SerError
-from ser.folder import RunFolder
 from ser.labels import map_emotion
 from ser.metrics import class_report, confusion
 from ser.predict import Recognizer
 from ser.recognizer import load_recognizer
 from ser.report import render_results
-from ser.run import find_run, quieten, tracker_of
+from ser.run import quieten, tracker_of
+from ser.run_folder import RunFolder, find_run
 from ser.scoring import figures_of, predict_clips, write_predictions
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _find_checkpoint(cfg: DictConfig) -> tuple[Path, RunFolder | None]:
     if path.is_file():
         inside = path.resolve().parent.parent
         return path, RunFolder(inside) if (inside / "config.yaml").is_file() else None
-    folder = find_run(cfg.run, cfg, tracker_of(cfg))
+    folder = find_run(str(cfg.run), Path(cfg.runs_root) / "runs", finished=True)
     if not folder.best.is_file():
         raise SerError(
             f"{folder.path} has no checkpoints/best.ckpt: the run was cut off before its first "

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class ParentRun(Callback):
         """Open the parent run."""
         from ser.run import tracker_of
 
-        words = " ".join(OmegaConf.to_container(config.hydra.overrides.task) or [])
+        words = " ".join(str(word) for word in config.hydra.overrides.task)
         tags = {"multirun": words, "kind": "parent"}
         self._open = tracker_of(config).parent(f"multirun {words}"[:200], tags, None)
         self._id = self._open.__enter__()

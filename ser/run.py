@@ -20,10 +20,10 @@ from ser.config import build, check, plain
 from ser.data import EmotionDataModule
 from ser.errors import SerError
 from ser.features import Feature
-from ser.folder import RunFolder, create_run_folder, last_unfinished
 from ser.metrics import class_report, confusion, score_groups
 from ser.models.base import EmotionModel
 from ser.report import render_results
+from ser.run_folder import RunFolder, create_run_folder, find_run
 from ser.scoring import figures_of, predict_clips, write_curves, write_predictions
 from ser.task import EmotionClassifier
 from ser.tracking import Tracker, git_commit
@@ -90,7 +90,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
 
 def _resume(asked: DictConfig, tracker: Tracker) -> float:
     """Go on with a run that was cut off."""
-    folder = find_run(asked.resume, asked, tracker)
+    folder = find_run(str(asked.resume), Path(asked.runs_root) / "runs", finished=False)
     state = folder.state()
     cfg = OmegaConf.load(folder.config)
     assert isinstance(cfg, DictConfig)
@@ -102,22 +102,6 @@ def _resume(asked: DictConfig, tracker: Tracker) -> float:
     tracker.reopen(state["run_id"])
     log.info("resuming %s", folder.path)
     return _work(job, folder, tracker, state["run_id"])
-
-
-def find_run(named: str, cfg: DictConfig, tracker: Tracker) -> RunFolder:
-    """The run folder that a folder, a checkpoint's path, a run id or `last` names."""
-    path = Path(named)
-    if named == "last":
-        return last_unfinished(Path(cfg.runs_root) / "runs")
-    if path.suffix == ".ckpt":
-        path = path.resolve().parent.parent
-    folder = RunFolder(path if path.is_dir() else tracker.folder_of(named))
-    if not folder.config.is_file():
-        raise SerError(
-            f"{folder.path} is not a run folder: it has no config.yaml. Run folders are written "
-            "by train.py under mlruns/runs/, and it prints their names."
-        )
-    return folder
 
 
 def _check_same_speech(

@@ -127,7 +127,7 @@ def label_clips(clips: pd.DataFrame, label_set: str) -> tuple[pd.DataFrame, tupl
     for (corpus, emotion), group in renamed.groupby(["corpus", "emotion"]):
         log.info(
             "%s: %d clips of %s count as %s on label set %s",
-            corpus, len(group), emotion, map_emotion(emotion, label_set), label_set,
+            corpus, len(group), emotion, map_emotion(str(emotion), label_set), label_set,
         )  # fmt: skip
     table = clips.assign(label=label)[label.notna()]
     if table.empty:

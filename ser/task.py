@@ -46,12 +46,8 @@ class EmotionClassifier(pl.LightningModule):
         self._optimizer, self._schedule = optimizer, schedule
         self._monitor, self._mode = monitor, mode
         self._clip_weights = clip_weights
-        self._confusion = torch.nn.ModuleDict(
-            {
-                f"{part}_counts": MulticlassConfusionMatrix(len(self.classes), validate_args=False)
-                for part in ("train", "val")
-            }
-        )
+        self._train_counts = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
+        self._val_counts = MulticlassConfusionMatrix(len(self.classes), validate_args=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss over every logits tensor that the model exposes."""
@@ -62,7 +58,7 @@ class EmotionClassifier(pl.LightningModule):
         every = self.model.training_logits(mixed)
         losses = [self._loss(logits, target, batch.index) for logits in every]
         loss = torch.stack(losses).mean()
-        self._confusion["train_counts"].update(every[0].detach().argmax(1), batch.target)
+        self._train_counts.update(every[0].detach().argmax(1), batch.target)
         self.log("train/loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(target))
         return loss
 
@@ -78,7 +74,7 @@ class EmotionClassifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss without smoothing or weights, and the counts for the epoch's metrics."""
         logits = self.model(batch)
-        self._confusion["val_counts"].update(logits.argmax(1), batch.target)
+        self._val_counts.update(logits.argmax(1), batch.target)
         loss = F.cross_entropy(logits, batch.target)
         self.log("val/loss", loss, on_epoch=True, batch_size=len(batch.target))
 
@@ -92,7 +88,7 @@ class EmotionClassifier(pl.LightningModule):
         self._log_counts("val", {"uar": uar, "war": war, "macro_f1": macro_f1})
 
     def _log_counts(self, part: str, figures: dict[str, Callable[[Any], float]]) -> None:
-        counter = self._confusion[f"{part}_counts"]
+        counter = self._train_counts if part == "train" else self._val_counts
         counts = counter.compute().cpu().numpy()
         counter.reset()
         if counts.sum() == 0:

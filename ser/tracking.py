@@ -3,6 +3,7 @@
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,9 +88,7 @@ class Tracker:
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Log figures of the whole run in one call."""
         from mlflow.entities import Metric
-        from mlflow.utils.time import get_current_time_millis
-
-        now = get_current_time_millis()
+        now = int(1000 * time.time())
         rows = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
         for start in range(0, len(rows), 1000):
             self.client.log_batch(run_id, metrics=rows[start : start + 1000])
@@ -106,24 +105,6 @@ class Tracker:
     def finish(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
-
-    def folder_of(self, run_id: str) -> Path:
-        """The run folder that a run id (or the start of one) names."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            folder = self.client.get_run(run_id).data.tags.get("run_folder")
-        except MlflowException as error:
-            raise SerError(
-                f"No MLflow run {run_id} at {self.uri}, nor a file or folder of that name. "
-                "Give a run id, a run folder (mlruns/runs/…) or a checkpoint (….ckpt)."
-            ) from error
-        if folder is None or not Path(folder).is_dir():
-            raise SerError(
-                f"The MLflow run {run_id} names the run folder {folder}, which is not on this "
-                "machine. Give the run folder or the checkpoint itself."
-            )
-        return Path(folder)
 
     def children(self, parent: str) -> pd.DataFrame:
         """The finished runs of a multirun: a row each, with tags, params and metrics."""

@@ -39,7 +39,7 @@ class Embedding(Feature):
         with torch.inference_mode():
             for i, states in self._frozen.encode(waveforms):  # (layers, frames, width)
                 deviation, mean = torch.std_mean(states.float(), dim=1, correction=0)
-                embeddings[i] = torch.cat([mean, deviation], dim=1).cpu().numpy().astype(np.float16)
+                embeddings[i] = torch.cat([mean, deviation], dim=1).half().cpu().numpy()
         return embeddings
 
     def release(self) -> None:

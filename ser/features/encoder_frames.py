@@ -56,7 +56,7 @@ class EncoderFrames(Feature):
         frames: list[Array] = [np.empty(0, np.float16)] * len(waveforms)
         with torch.inference_mode():
             for i, states in self._frozen.encode(waveforms):  # (layers, frames, width)
-                frames[i] = states[self.layer].cpu().numpy().astype(np.float16)
+                frames[i] = states[self.layer].half().cpu().numpy()
         return frames
 
     def release(self) -> None:

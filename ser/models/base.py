@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ser.batch import Batch
@@ -91,3 +92,27 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise SerError(f"{name}={value} is no option. Choose one of: {', '.join(choices)}.")
     return value
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch on another device."""
+    streams = {
+        name: None if stream is None else stream.to(device)
+        for name, stream in batch._asdict().items()
+    }
+    return batch._replace(**streams)
+
+
+def chosen_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
+    """The encoder layers asked for, or all of them.
+
+    Raises:
+        SerError: none is asked for, or one that the encoder does not have.
+    """
+    chosen = list(range(n_layers)) if layers is None else list(layers)
+    if not chosen or any(not 0 <= layer < n_layers for layer in chosen):
+        raise SerError(
+            f"layers={chosen}: the encoder gives layers 0 to {n_layers - 1}. "
+            "Choose among them, or null for all."
+        )
+    return chosen

@@ -4,12 +4,11 @@ An instance is cheap. Its sizes and its identity come from config.json and a has
 are already in the cache need neither the weights nor transformers.
 """
 
-import hashlib
 import json
 import logging
 import math
 from abc import ABC, abstractmethod
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from ser.errors import SerError
+from ser.models.hub import fetch, hash_files
 from ser.models.speech_encoder import SpeechEncoder, Wav2Vec2Encoder, WhisperEncoder
 
 _log = logging.getLogger(__name__)
@@ -134,19 +134,17 @@ class PretrainedEncoder(EncoderWeights):
             return {"repo": self.repo, "commit": self._folder.name}
         configs = [self._folder / "config.json", self._folder / "preprocessor_config.json"]
         return {
-            "config": _hash_files(tuple(_stamp(path) for path in configs if path.is_file())),
-            "weights": _hash_files((_stamp(self._local_weights()),)),
+            "config": hash_files([path for path in configs if path.is_file()]),
+            "weights": hash_files([self._weights()]),
         }
 
     def load(self) -> SpeechEncoder:
         """Read the weights, float32, in evaluation mode, on the CPU."""
-        folder = self._local_weights().parent if self.path else self._fetch_weights().parent
+        folder = self._weights().parent
         _log.info("encoder %s: loading %s", self.name, folder)
         if self._is_whisper:
             return WhisperEncoder(self._from_pretrained(folder)).eval()
-        preprocessor = folder / "preprocessor_config.json"
-        options = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
-        do_normalize = bool(options.get("do_normalize", True))
+        do_normalize = self._do_normalize()
         return Wav2Vec2Encoder(self._from_pretrained(folder), do_normalize).eval()
 
     @property
@@ -156,16 +154,17 @@ class PretrainedEncoder(EncoderWeights):
     @cached_property
     def _folder(self) -> Path:
         """Where config.json is: the local folder, or the commit's snapshot in the hub's cache."""
-        if self.path is None:
-            self._fetch("preprocessor_config.json")
-            return self._require("config.json").parent
-        if not (self.path / "config.json").is_file():
+        config = self._file("config.json")
+        if config is None:
             raise SerError(
                 f"encoder {self.name}: encoder.path={self.path} holds no config.json. Give the "
                 "folder of a transformers checkpoint, or encoder.path=null to take "
                 f"{self.repo} from the Hugging Face hub."
+                if self.path
+                else f"encoder {self.name}: {self.repo} on the hub has no config.json, so it is "
+                "no transformers checkpoint. Choose another encoder.repo."
             )
-        return self.path
+        return config.parent
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -183,53 +182,43 @@ class PretrainedEncoder(EncoderWeights):
             )
         return config
 
-    def _local_weights(self) -> Path:
-        for name in _WEIGHTS:
-            if (self._folder / name).is_file():
-                return self._folder / name
-        raise SerError(
-            f"encoder {self.name}: {self._folder} has a config.json but none of "
-            f"{', '.join(_WEIGHTS)}. Copy the whole checkpoint there."
-        )
+    def _file(self, *names: str) -> Path | None:
+        """The first of these files that the checkpoint has, from the folder or the hub."""
+        if self.path is None:
+            return self._from_hub(*names)
+        return next((self.path / name for name in names if (self.path / name).is_file()), None)
 
-    def _fetch_weights(self) -> Path:
-        return self._fetch(_WEIGHTS[0]) or self._require(_WEIGHTS[1])
-
-    def _require(self, file: str) -> Path:
-        path = self._fetch(file)
+    def _weights(self) -> Path:
+        path = self._file(*_WEIGHTS)
         if path is None:
-            raise self._unreachable(FileNotFoundError(f"the repo has no {file}"))
+            raise SerError(
+                f"encoder {self.name}: {self.path or self.repo} has a config.json but none of "
+                f"{', '.join(_WEIGHTS)}. Take a whole checkpoint, unsharded."
+            )
         return path
 
-    def _fetch(self, file: str) -> Path | None:
-        """A file's path in the hub's cache, downloaded if need be; None if the repo has no such."""
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    def _do_normalize(self) -> bool:
+        """Whether the checkpoint wants clips of zero mean and unit variance."""
+        path = self._file("preprocessor_config.json")
+        if path is None:
+            _log.warning(
+                "encoder %s: no preprocessor_config.json; clips are brought to zero mean and unit "
+                "variance, transformers' default", self.name,
+            )  # fmt: skip
+            return True
+        return bool(json.loads(path.read_text()).get("do_normalize", True))
 
-        for local_only in (True, False):
-            try:
-                return Path(
-                    hf_hub_download(
-                        self.repo, file, revision=self.revision, local_files_only=local_only
-                    )
-                )
-            except LocalEntryNotFoundError as error:  # not cached; the second time: no network
-                if not local_only:
-                    raise self._unreachable(error) from error
-            except EntryNotFoundError:
-                return None
-            except (OSError, ValueError) as error:
-                raise self._unreachable(error) from error
-        return None
-
-    def _unreachable(self, error: Exception) -> SerError:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return SerError(
-            f"encoder {self.name}: {self.repo} (revision {self.revision}) is not in the Hugging "
-            f"Face cache and could not be downloaded ({reason}). Connect to the network, or set "
-            "HF_HOME to a cache that has it, or give a local folder with encoder.path=FOLDER, "
-            "or try the code without weights with encoder=tiny."
-        )
+    def _from_hub(self, *names: str) -> Path | None:
+        try:
+            return fetch(self.repo, self.revision, names)
+        except OSError as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise SerError(
+                f"encoder {self.name}: {self.repo} (revision {self.revision}) is not in the "
+                f"Hugging Face cache and could not be downloaded ({reason}). Connect to the "
+                "network, or set HF_HOME to a cache that has it, or give a local folder with "
+                "encoder.path=FOLDER, or try the code without weights with encoder=tiny."
+            ) from error
 
     def _from_pretrained(self, folder: Path) -> nn.Module:
         """Read with transformers, then check that no weight of the encoder was left out."""
@@ -298,18 +287,3 @@ class _quiet:  # noqa: N801 - a context manager that reads like a statement
         self._logging.set_verbosity(self._level)
         if self._had_bar:
             self._logging.enable_progress_bar()
-
-
-def _stamp(path: Path) -> tuple[Path, int, int]:
-    stat = path.stat()
-    return path, stat.st_size, stat.st_mtime_ns
-
-
-@lru_cache(maxsize=32)
-def _hash_files(stamps: tuple[tuple[Path, int, int], ...]) -> str:
-    """sha256 of files' bytes, read once while size and time of change stay."""
-    digest = hashlib.sha256()
-    for path, _, _ in stamps:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

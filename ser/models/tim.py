@@ -16,18 +16,17 @@ from ser.models.packed import CausalConv, Norm, Packing, conv_norm_relu, round_u
 from ser.models.pooling import FrameScaler
 
 BATCH_NORM_EPSILON = 1e-3  # Keras's default, which the published model uses
-BATCH_NORM_MOMENTUM = 0.01  # Keras's 0.99, in PyTorch's sense
 
 
 class TemporalBlock(nn.Module):
     """Twice [causal convolution, BatchNorm, ReLU, channel dropout], a sigmoid, times the input."""
 
-    def __init__(self, width: int, dilation: int, dropout: float) -> None:
+    def __init__(self, width: int, dilation: int, dropout: float, momentum: float) -> None:
         super().__init__()
         self.conv1 = CausalConv(width, dilation)
-        self.norm1 = Norm(width, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM)
+        self.norm1 = Norm(width, BATCH_NORM_EPSILON, momentum)
         self.conv2 = CausalConv(width, dilation)
-        self.norm2 = Norm(width, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM)
+        self.norm2 = Norm(width, BATCH_NORM_EPSILON, momentum)
         self.dropout = dropout
 
     def forward(self, rows: Tensor, packing: Packing, has_past: Tensor) -> Tensor:
@@ -50,10 +49,21 @@ class TemporalBlock(nn.Module):
 class TemporalBranch(nn.Module):
     """One direction: the stem, then blocks of dilation 1, 2, 4, ..."""
 
-    def __init__(self, n_features: int, width: int, n_blocks: int, dropout: float) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        width: int,
+        n_blocks: int,
+        dropout: float,
+        momentum: float,
+        deviation: bool,
+    ) -> None:
         super().__init__()
+        self.deviation = deviation
         self.stem = nn.Conv1d(n_features, width, 1)
-        self.blocks = nn.ModuleList(TemporalBlock(width, 2**j, dropout) for j in range(n_blocks))
+        self.blocks = nn.ModuleList(
+            TemporalBlock(width, 2**j, dropout, momentum) for j in range(n_blocks)
+        )
 
     def forward(self, rows: Tensor, packing: Packing, pasts: list[Tensor]) -> list[Tensor]:
         """(steps, n_features) -> each block's mean over the clip, (batch, width) each."""
@@ -62,11 +72,13 @@ class TemporalBranch(nn.Module):
         assert self.stem.bias is not None
         weight = F.pad(self.stem.weight[..., 0], (0, 0, 0, extra))
         rows = F.linear(rows, weight, F.pad(self.stem.bias, (0, extra)))
-        means = []
+        summaries = []
         for block, past in zip(self.blocks, pasts, strict=True):
             rows = block(rows, packing, past)
-            means.append(packing.mean(rows)[:, :width])
-        return means
+            mean = packing.mean(rows)
+            parts = [mean, packing.deviation(rows, mean)] if self.deviation else [mean]
+            summaries.append(torch.cat([part[:, :width] for part in parts], 1))
+        return summaries
 
 
 class TimNet(EmotionModel):
@@ -91,6 +103,9 @@ class TimNet(EmotionModel):
         width: int | None,
         n_blocks: int,
         dropout: float,
+        norm_momentum: float,
+        deviation: bool,
+        summary_norm: bool,
         head_dropout: float,
         masked: bool,
         normalise: str,
@@ -101,12 +116,17 @@ class TimNet(EmotionModel):
         self.masked, self.n_blocks = masked, n_blocks
         check_choice("normalise", normalise, FrameScaler.KINDS)
         self.scaler = None if normalise == "none" else FrameScaler(n_features, normalise)
-        self.forward_branch = TemporalBranch(n_features, width, n_blocks, dropout)
-        self.backward_branch = TemporalBranch(n_features, width, n_blocks, dropout)
+        self.forward_branch = TemporalBranch(
+            n_features, width, n_blocks, dropout, norm_momentum, deviation
+        )
+        self.backward_branch = TemporalBranch(
+            n_features, width, n_blocks, dropout, norm_momentum, deviation
+        )
         self.fusion = nn.Parameter(torch.full((n_blocks,), 1.0 / n_blocks))
         self.head_dropout = nn.Dropout(head_dropout)
-        self.head = nn.Linear(width, n_classes)
-        self.n_outputs = width
+        self.n_outputs = 2 * width if deviation else width
+        self.summary_norm = nn.BatchNorm1d(self.n_outputs) if summary_norm else None
+        self.head = nn.Linear(self.n_outputs, n_classes)
 
     @classmethod
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
@@ -116,7 +136,7 @@ class TimNet(EmotionModel):
     @property
     def receptive_field(self) -> int:
         """Frames that one output frame sees in one direction: two taps, twice a block."""
-        return 1 + 2 * sum(2**j for j in range(self.n_blocks))
+        return 1 + 2 * (2**self.n_blocks - 1)
 
     def fit(self, batches: Batches) -> None:
         """Take the features' statistics over the train split."""
@@ -146,7 +166,8 @@ class TimNet(EmotionModel):
 
     def summary(self, batch: Batch) -> Tensor:
         """The blocks' weighted sum: (batch, width)."""
-        return torch.einsum("bjw,j->bw", self.scales(batch), self.fusion)
+        summary = torch.einsum("bjw,j->bw", self.scales(batch), self.fusion)
+        return summary if self.summary_norm is None else self.summary_norm(summary)
 
     def classify(self, summary: Tensor) -> Tensor:
         """(batch, width) -> logits (batch, n_classes)."""

@@ -9,7 +9,14 @@ from torch.nn import functional as F
 
 from ser.batch import Batch
 from ser.errors import SerError
-from ser.models.base import Batches, EmotionModel, check_choice, require, stream_shape
+from ser.models.base import (
+    Batches,
+    EmotionModel,
+    check_choice,
+    chosen_layers,
+    require,
+    stream_shape,
+)
 from ser.models.encoder import EncoderWeights
 from ser.models.pooling import masked_mean_std, running_statistics
 from ser.models.speech_encoder import SpeechEncoder
@@ -30,13 +37,7 @@ class LayerWeighting(nn.Module):
         self, n_layers: int, n_inputs: int, layers: Sequence[int] | None, hidden: int
     ) -> None:
         super().__init__()
-        chosen = list(range(n_layers)) if layers is None else list(layers)
-        wrong = [layer for layer in chosen if not 0 <= layer < n_layers]
-        if wrong or not chosen:
-            raise SerError(
-                f"layers={chosen}: the encoder gives layers 0 to {n_layers - 1}. "
-                "Choose among them, or null for all."
-            )
+        chosen = chosen_layers(layers, n_layers)
         self.layers = chosen
         self.register_buffer("mean", torch.zeros(len(chosen), n_inputs))
         self.register_buffer("deviation", torch.ones(len(chosen), n_inputs))
@@ -136,7 +137,7 @@ class Wav2Vec2Model(EmotionModel):
         )  # (layers, batch, frames, width)
         n_layers, n_clips = states.shape[:2]
         pooled = masked_mean_std(states.flatten(0, 1).float(), lengths.repeat(n_layers))
-        return pooled.unflatten(0, (n_layers, n_clips)).transpose(0, 1)
+        return pooled.reshape(n_layers, n_clips, -1).transpose(0, 1)
 
     def summary(self, batch: Batch) -> Tensor:
         """(batch, hidden)."""

@@ -98,13 +98,43 @@ def create_run_folder(runs: Path, name: str) -> RunFolder:
     raise SerError(f"{runs}: a thousand runs named {name} were started within a second.")
 
 
-def last_unfinished(runs: Path) -> RunFolder:
-    """The newest run folder whose run did not finish."""
-    for path in sorted(runs.glob("*/run.json"), reverse=True):
-        folder = RunFolder(path.parent)
-        if folder.state().get("status") != "finished":
+def find_run(named: str, runs: Path, *, finished: bool) -> RunFolder:
+    """The run folder that a folder, a checkpoint in it, an MLflow run id or `last` names.
+
+    `last` is the newest run that has finished, or with finished=False one that has not.
+    """
+    if named == "last":
+        return _last(runs, finished)
+    path = Path(named)
+    if path.suffix == ".ckpt":
+        path = path.resolve().parent.parent
+    if (path / "run.json").is_file() and (path / "config.yaml").is_file():
+        return RunFolder(path)
+    if path.exists():
+        raise SerError(
+            f"{named} is not a run folder: it has no run.json and config.yaml. Run folders are "
+            f"written by train.py under {runs}, and it prints their names."
+        )
+    found = [f for f in _runs(runs) if len(named) >= 6 and f.state()["run_id"].startswith(named)]
+    if len(found) == 1:
+        return found[0]
+    raise SerError(
+        f"{named}: no run of that name. Give a run folder, an MLflow run id of a run under {runs}, "
+        "a checkpoint (….ckpt) or `last`."
+    )
+
+
+def _runs(runs: Path) -> list[RunFolder]:
+    """Every run folder, the newest first."""
+    return [RunFolder(path.parent) for path in sorted(runs.glob("*/run.json"), reverse=True)]
+
+
+def _last(runs: Path, finished: bool) -> RunFolder:
+    for folder in _runs(runs):
+        if (folder.state()["status"] == "finished") == finished:
             return folder
-    raise SerError(f"resume=last: every run under {runs} has finished.")
+    kind = "finished" if finished else "been cut off"
+    raise SerError(f"`last`: no run under {runs} has {kind}. Give a run folder or a run id.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,172 @@
+"""The `ser` command: what lies on disk, how it looks, what a model says of a file.
+
+Each command imports what it needs when it runs, so that `ser --help` answers at once.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ser.errors import SerError
+
+if TYPE_CHECKING:
+    from ser.run_folder import RunFolder
+
+MISTAKE = 2
+EPILOG = """\
+examples
+  ser data list                          the corpora, what they are, how to get them
+  ser data download ravdess              into data/ravdess (SER_DATA chooses another folder)
+  ser data check data                    counts against the published ones, and each problem file
+  ser data plot data/ravdess             waveform, log-mel and MFCC by emotion, durations, balance
+  ser predict RUN call.wav               the emotion of a recording
+  ser wrong RUN                          the test clips that the run got wrong, surest first
+
+RUN is a run folder, an MLflow run id, a checkpoint, or `last`.
+Training, scoring and sweeps: python train.py --help, evaluate.py --help, sweep.py --help.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; a user's mistake is one paragraph on stderr and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run_command(options)
+    except SerError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(MISTAKE)
+    except BrokenPipeError:  # `ser wrong RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and its options."""
+    parser = argparse.ArgumentParser(
+        prog="ser",
+        description="Speech emotion recognition: corpora on disk, and a trained model's answers.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    data = commands.add_parser("data", help="corpora: list, download, check, plot")
+    _add_data_commands(data.add_subparsers(metavar="COMMAND", required=True))
+
+    predict = commands.add_parser("predict", help="the emotion of recordings")
+    predict.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
+    predict.add_argument("files", nargs="+", type=Path, help="audio files")
+    predict.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
+    predict.add_argument("--json", action="store_true", help="one JSON object a line")
+    predict.set_defaults(run_command=_predict)
+
+    wrong = commands.add_parser("wrong", help="the test clips that a run got wrong")
+    wrong.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
+    wrong.add_argument("--limit", type=int, default=20, help="how many on a terminal (20)")
+    wrong.set_defaults(run_command=_wrong)
+    return parser
+
+
+def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    listed = commands.add_parser("list", help="the corpora that can be read")
+    listed.set_defaults(run_command=_list)
+
+    download = commands.add_parser("download", help="fetch a corpus; goes on where it stopped")
+    download.add_argument("name", help="a corpus of `ser data list`")
+    download.add_argument("--root", type=Path, default=_data_root(), help="into ROOT/NAME")
+    download.set_defaults(run_command=_download)
+
+    check = commands.add_parser("check", help="count clips and list every problem file")
+    check.add_argument("root", type=Path, help="a data folder, or one corpus's folder")
+    check.add_argument("--cache", type=Path, default=_cache_root(), help="cache folder")
+    check.set_defaults(run_command=_check)
+
+    plot = commands.add_parser("plot", help="figures of the speech itself")
+    plot.add_argument("root", type=Path, help="a data folder, or one corpus's folder")
+    plot.add_argument("--out", type=Path, default=Path("figures"), help="folder for the PNGs")
+    plot.add_argument("--cache", type=Path, default=_cache_root(), help="cache folder")
+    plot.set_defaults(run_command=_plot)
+
+
+def _data_root() -> Path:
+    return Path(os.environ.get("SER_DATA", "data"))
+
+
+def _cache_root() -> Path:
+    return Path(os.environ.get("SER_CACHE", "cache"))
+
+
+def _list(options: argparse.Namespace) -> None:
+    from ser.corpora import CORPORA, find_corpora
+    from ser.corpora.base import how_to_get
+
+    root = _data_root()
+    found = find_corpora(root) if root.is_dir() else {}
+    for name, corpus in sorted(CORPORA.items()):
+        size = corpus.published
+        counts = f"{size.clips:,} clips, {size.speakers} speakers" if size else "your own clips"
+        print(f"{name:14}{corpus.title}: {counts}. {corpus.licence}.")
+        where = f"found in {found[name]}" if name in found else how_to_get(corpus)
+        print(f"{'':14}{where}")
+
+
+def _download(options: argparse.Namespace) -> None:
+    from ser.corpora.download import download
+
+    print(download(options.name, options.root))
+
+
+def _check(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from ser.check import check_corpora, corpora_at, render
+
+    reports = check_corpora(corpora_at(options.root), options.cache / "manifests")
+    for report in reports:
+        Console().print(render(report))
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from ser.gallery import draw_gallery
+
+    for path in draw_gallery(options.root, options.out, options.cache):
+        print(path)
+
+
+def _find(named: str) -> "RunFolder":
+    from ser.run_folder import find_run
+
+    return find_run(named, Path("mlruns") / "runs", finished=True)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from ser.recognizer import load_recognizer
+
+    lone = Path(options.run).suffix == ".ckpt"
+    checkpoint = Path(options.run) if lone else _find(options.run).best
+    recognizer = load_recognizer(checkpoint, options.encoder_path)
+    answers = recognizer.predict_files(options.files)
+    if options.json:
+        print(answers.to_json(orient="records", lines=True), end="")
+        return
+    for row in answers.itertuples(index=False):
+        print(f"{row.prediction:<12}{row.confidence:.2f}  {row.path}")
+
+
+def _wrong(options: argparse.Namespace) -> None:
+    import pandas as pd
+    from rich.console import Console
+
+    from ser.report import render_wrong
+
+    folder = _find(options.run)
+    if not folder.predictions.is_file():
+        raise SerError(
+            f"{folder.path} has no predictions.parquet: the run has not scored its test part "
+            f"(cut off, or test=false). Go on with it: python train.py resume={folder.path}"
+        )
+    predictions = pd.read_parquet(folder.predictions)
+    render_wrong(predictions, options.limit, folder.path.name, Console())

@@ -1,0 +1,81 @@
+"""`ser data plot`: the speech of a folder as figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ser.audio import load_waveform
+from ser.check import corpora_at
+from ser.features import LogMel, Mfcc
+from ser.labels import classes_of
+from ser.manifest import build_manifest, usable
+from ser.speech_plots import SpeechPicture, balance_figure, durations_figure, speech_figure
+
+SAMPLE_RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS, N_MFCC = 16_000, 1024, 256, 64, 20
+
+
+def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
+    """Draw class balance, durations, and for each corpus one speaker's emotions; gives the PNGs.
+
+    Raises SerError where no corpus is recognised under `root`.
+    """
+    corpora = corpora_at(root)
+    table = usable(build_manifest(corpora, cache_root / "manifests"))
+    table = table.assign(label=table["emotion"])
+    classes = classes_of("native", table["emotion"])
+    out.mkdir(parents=True, exist_ok=True)
+    from librosa import mel_frequencies
+
+    names = ", ".join(corpus.title for corpus in corpora)
+    figures = {
+        "class_balance": balance_figure(table, classes, f"{names}: clips by emotion"),
+        "durations": durations_figure(table, classes, f"{names}: duration of clips"),
+    }
+    mel_hz = mel_frequencies(n_mels=N_MELS, fmax=SAMPLE_RATE_HZ / 2).tolist()
+    for corpus in corpora:
+        clips = choose_clips(table[table["corpus"] == corpus.name])
+        speaker = clips["speaker"].iloc[0]
+        pairs = zip(clips["emotion"], clips["path"], strict=True)
+        pictures = {emotion: _picture(Path(path)) for emotion, path in pairs}
+        ordered = {emotion: pictures[emotion] for emotion in classes if emotion in pictures}
+        title = f"{corpus.title}: one sentence by {speaker}, emotion by emotion"
+        figures[f"{corpus.name}_by_emotion"] = speech_figure(ordered, title, mel_hz)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(out / f"{name}.png")
+        figure.savefig(paths[-1])
+    return paths
+
+
+def choose_clips(clips: pd.DataFrame) -> pd.DataFrame:
+    """One clip for each emotion, of the speaker and sentence that show the most emotions."""
+    named = clips.assign(sentence=clips["text"].fillna(""))
+    groups = named.groupby(["speaker", "sentence"], as_index=False)["emotion"].nunique()
+    best = groups.sort_values("emotion", ascending=False, kind="stable").iloc[0]
+    mine = named[named["speaker"] == best["speaker"]]
+    best_first = mine.assign(other=mine["sentence"] != best["sentence"])
+    return best_first.sort_values(["other", "id"]).drop_duplicates("emotion")
+
+
+def _picture(path: Path) -> SpeechPicture:
+    waveform = load_waveform(path, SAMPLE_RATE_HZ)
+    logmel = LogMel(
+        n_mels=N_MELS, n_fft=N_FFT, hop_samples=HOP_SAMPLES, sample_rate_hz=SAMPLE_RATE_HZ
+    )
+    mfcc = Mfcc(
+        n_mfcc=N_MFCC,
+        n_fft=N_FFT,
+        hop_samples=HOP_SAMPLES,
+        n_mels=N_MELS,
+        deltas=0,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        n_samples=None,
+    )
+    return SpeechPicture(
+        waveform=waveform,
+        logmel_db=logmel.extract([waveform], [""])[0].astype(np.float32),
+        mfcc=mfcc.extract([waveform], [""])[0].astype(np.float32),
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        hop_ms=1000 * HOP_SAMPLES / SAMPLE_RATE_HZ,
+    )

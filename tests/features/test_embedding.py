@@ -1,0 +1,74 @@
+"""Pooled encoder frames: by hand on a tiny encoder, and against golden values on real speech."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ser.audio import load_waveform
+from ser.features import Embedding, EncoderFrames
+from ser.models.encoder import PretrainedEncoder, RandomEncoder
+
+TINY = RandomEncoder("tiny", n_blocks=2, width=32, seed=0)
+
+
+def _noise(length: int) -> np.ndarray:
+    return np.random.default_rng(length).uniform(-0.3, 0.3, length).astype(np.float32)
+
+
+def test_embedding_is_mean_then_deviation_of_each_layers_frames() -> None:
+    clips = [_noise(9000), _noise(5000)]
+    embeddings = Embedding(TINY).extract(clips, ["a", "b"])
+    encoder = TINY.load()
+    for clip, embedding in zip(clips, embeddings, strict=True):
+        with torch.inference_mode():
+            states, _ = encoder(torch.from_numpy(clip)[None], torch.tensor([len(clip)]))
+        layers = states[:, 0].numpy()  # (layers, frames, width)
+        expected = np.concatenate([layers.mean(axis=1), layers.std(axis=1)], axis=1)
+        np.testing.assert_allclose(embedding, expected, atol=2e-3)
+
+
+def test_encoder_frames_are_one_layer() -> None:
+    clip = _noise(9000)
+    (frames,) = EncoderFrames(TINY, 1).extract([clip], ["a"])
+    with torch.inference_mode():
+        states, _ = TINY.load()(torch.from_numpy(clip)[None], torch.tensor([len(clip)]))
+    np.testing.assert_allclose(frames, states[1, 0].numpy(), atol=2e-3)
+
+
+def test_summary_says_what_pooling_saves() -> None:
+    # 10 clips * 3 layers * 64 values * 2 bytes; 100 s * 50 frames * 3 layers * 32 values * 2 bytes
+    assert Embedding(TINY).summary(10, 100.0) == (
+        "tiny: 10 pooled embeddings take 3,840 bytes; the frames of all 3 layers would take "
+        "960,000 (250 times as much)"
+    )
+
+
+def _whisper(shared: Path) -> Embedding:
+    folder = shared / "weights" / "whisper-base-encoder"
+    if not folder.is_dir():
+        pytest.skip("no Whisper weights")
+    return Embedding(PretrainedEncoder("whisper_base", "openai/whisper-base", str(folder), "main"))
+
+
+def _cosine_to_golden(shared: Path, corpus: str, paths: list[Path]) -> np.ndarray:
+    """(clips, layers)"""
+    golden = np.load(shared / "data" / "golden" / f"whisper_base_{corpus}.npz")
+    rows = {stem: i for i, stem in enumerate(golden["clip"])}
+    theirs = golden["embedding"][[rows[path.stem] for path in paths]].astype(np.float64)
+    waveforms = [load_waveform(path) for path in paths]
+    ours = np.stack(_whisper(shared).extract(waveforms, [path.stem for path in paths]))
+    product = (ours.astype(np.float64) * theirs).sum(axis=-1)
+    lengths = np.linalg.norm(ours.astype(np.float64), axis=-1) * np.linalg.norm(theirs, axis=-1)
+    return np.asarray(product / lengths)
+
+
+def test_whisper_equals_golden_on_original_ravdess_files(shared: Path) -> None:
+    paths = sorted((shared / "data" / "ravdess_original").rglob("*.wav"))[::8]
+    assert _cosine_to_golden(shared, "ravdess", paths).min() >= 0.999
+
+
+def test_whisper_equals_golden_on_emodb(shared: Path) -> None:
+    paths = sorted((shared / "data" / "emodb" / "wav").iterdir())[::180]
+    assert _cosine_to_golden(shared, "emodb", paths).min() >= 0.999

@@ -1,0 +1,61 @@
+"""Decoding, mixing down, resampling, cropping: against librosa and by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser.audio import centre_crop_or_pad, load_waveform, read_audio
+from ser.errors import SerError
+
+
+def _noise(n_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (n_samples, channels)).astype(np.float32)
+
+
+def test_stereo_is_mixed_down_by_the_mean(tmp_path: Path) -> None:
+    samples = _noise(1000, channels=2)
+    soundfile.write(tmp_path / "stereo.wav", samples, 16_000, subtype="FLOAT")
+    read, rate = read_audio(tmp_path / "stereo.wav")
+    assert read.shape == (1000, 2) and rate == 16_000
+    np.testing.assert_allclose(
+        load_waveform(tmp_path / "stereo.wav"), samples.mean(axis=1), atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("to_hz", [16_000, 22_050])
+def test_resampling_equals_librosa(tmp_path: Path, to_hz: int) -> None:
+    import librosa
+
+    samples = _noise(24_414, channels=2)
+    soundfile.write(tmp_path / "a.wav", samples, 24_414, subtype="FLOAT")
+    expected = librosa.resample(librosa.to_mono(samples.T), orig_sr=24_414, target_sr=to_hz)
+    waveform = load_waveform(tmp_path / "a.wav", to_hz)
+    assert waveform.dtype == np.float32 and waveform.shape == expected.shape
+    np.testing.assert_allclose(waveform, expected, atol=1e-6)
+
+
+def test_crop_and_pad_about_the_centre() -> None:
+    five = np.arange(1, 6, dtype=np.float32)
+    assert centre_crop_or_pad(five, 3).tolist() == [2, 3, 4]
+    assert centre_crop_or_pad(five, 5).tolist() == five.tolist()
+    assert centre_crop_or_pad(five, 8).tolist() == [0, 1, 2, 3, 4, 5, 0, 0]
+
+
+def test_errors_name_the_file_and_the_fix(tmp_path: Path) -> None:
+    with pytest.raises(SerError, match=r"gone\.wav: there is no such file"):
+        load_waveform(tmp_path / "gone.wav")
+    pointer = tmp_path / "pointer.wav"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(SerError, match=r"pointer\.wav.*git lfs pull"):
+        load_waveform(pointer)
+    (tmp_path / "text.wav").write_text("not audio")
+    with pytest.raises(SerError, match=r"text\.wav: cannot be decoded"):
+        load_waveform(tmp_path / "text.wav")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
+    with pytest.raises(SerError, match=r"empty\.wav: the file decodes to no samples"):
+        load_waveform(tmp_path / "empty.wav")
+    soundfile.write(tmp_path / "nan.wav", np.full(9, np.nan), 16_000, subtype="FLOAT")
+    with pytest.raises(SerError, match=r"nan\.wav: holds samples that are not finite"):
+        load_waveform(tmp_path / "nan.wav")
