@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from ser.config import command
+from ser.config import command, given_overrides
 
 
 @command("evaluate")
@@ -10,7 +10,7 @@ def main(cfg: DictConfig) -> float:
     """Score the run's best checkpoint and give its UAR."""
     from ser.evaluate import evaluate
 
-    return evaluate(cfg)
+    return evaluate(cfg, given_overrides())
 
 
 if __name__ == "__main__":

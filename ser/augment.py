@@ -92,6 +92,10 @@ class Augmented(Feature):
         ]
         return self._feature.extract(copies, keys)
 
+    def release(self) -> None:
+        """Drop what the feature holds for extraction."""
+        self._feature.release()
+
     def _seed(self, key: str) -> int:
         digest = hashlib.sha256(f"{key}/{self._copy}".encode()).digest()
         return int.from_bytes(digest[:4], "little")
@@ -132,9 +136,10 @@ class SpecAugment(nn.Module):
 
 def _span(axis: Tensor, sizes: Tensor, widest: Tensor) -> Tensor:
     """For each clip one random span of 0 to `widest` places: (batch, len(axis)) of bool."""
-    width = torch.rand(len(sizes), device=axis.device) * (widest + 1)
-    start = torch.rand(len(sizes), device=axis.device) * (sizes - width).clamp(min=0)
-    return (axis >= start.floor()[:, None]) & (axis < (start.floor() + width.floor())[:, None])
+    width = (torch.rand(len(sizes), device=axis.device) * (widest.floor() + 1)).floor()
+    places = (sizes - width + 1).clamp(min=1)
+    start = (torch.rand(len(sizes), device=axis.device) * places).floor()
+    return (axis >= start[:, None]) & (axis < (start + width)[:, None])
 
 
 def mixup(batch: Batch, partner: Tensor, share: float) -> Batch:

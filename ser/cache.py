@@ -105,7 +105,7 @@ def _report(folder: Path, feature: Feature, clips: list[Clip], computed: int) ->
         folder.parent,
     )  # fmt: skip
     summary = feature.summary(len(clips), sum(clip.duration_s for clip in clips))
-    if summary:
+    if summary and computed:
         _log.info("%s", summary)
 
 

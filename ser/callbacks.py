@@ -23,9 +23,15 @@ class SeedEpochs(Callback):
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Dropout, augmentation and mixup of an epoch depend on nothing before it."""
-        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Dropout, augmentation and mixup of an epoch depend on nothing before it.
+
+        Lightning does not call on_train_epoch_start in the first epoch after a resume.
+        """
+        if batch_idx == 0:
+            torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
 
 
 class History(Callback):

@@ -43,7 +43,7 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged or a pickled file
-        kind = "holds pickled objects" if "nsupported" in str(error) else "cannot be read"
+        kind = "holds pickled objects" if "GLOBAL" in str(error) else "cannot be read"
         raise SerError(
             f"{path} {kind}: a checkpoint must be a file that this project wrote, of tensors and "
             "plain values only, since unpickling would execute its code. Take "

@@ -101,9 +101,16 @@ def load_option(group: str, name: str) -> DictConfig:
 
 
 def settle_encoder(cfg: DictConfig, synthetic: bool) -> None:
-    """Turn encoder=auto into the default one, or on the demo corpus into the tiny one."""
-    if cfg.encoder.name != "auto":
-        return
+    """Turn encoder=auto into the default one, or on the demo corpus into the tiny one.
+
+    Interpolations are resolved here and not sooner: feature and model refer to the encoder.
+    """
+    if cfg.encoder.name == "auto":
+        _choose_encoder(cfg, synthetic)
+    OmegaConf.resolve(cfg)
+
+
+def _choose_encoder(cfg: DictConfig, synthetic: bool) -> None:
     name = DEMO_ENCODER if synthetic else DEFAULT_ENCODER
     chosen = load_option("encoder", name)
     if cfg.encoder.path is not None:
@@ -154,10 +161,10 @@ def _words(names: Any) -> str:
 
 def check(cfg: DictConfig) -> None:
     """Refuse impossible options before any data or weight is touched."""
-    OmegaConf.resolve(cfg)
     OmegaConf.set_struct(cfg, False)
     choices = {
         "loss.imbalance": (cfg.loss.imbalance, ("weights", "sampler", "none")),
+        "dataset.source": (cfg.dataset.source, ("auto", "combined", "corpus", "demo")),
         "dataset.labels": (cfg.dataset.labels, ("native", "eight", "seven", "six", "four")),
         "monitor.mode": (cfg.monitor.mode, ("max", "min")),
     }

@@ -65,7 +65,7 @@ class EmotionDataset(Dataset[Batch]):
         return Batch(index=self.rows[where], target=self.targets[where], **streams)
 
     def durations(self) -> np.ndarray:
-        """Length of each clip on its longest padded stream; zeros when no stream is padded."""
+        """Length of each clip on its first padded stream; zeros when no stream is padded."""
         for name, versions in self._stores.items():
             if name in PADDED:
                 return np.array([versions[0][sha].shape[0] for sha in self.hashes])

@@ -1,13 +1,13 @@
 """Score a finished run again: on its own clips, or on another corpus."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -38,8 +38,11 @@ class _Predictor(pl.LightningModule):
         return batch.index, batch.target, self.model(batch).float().softmax(1)
 
 
-def evaluate(cfg: DictConfig) -> float:
-    """Score the run's best checkpoint; gives its UAR on the clips scored."""
+def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
+    """Score the run's best checkpoint; gives its UAR on the clips scored.
+
+    `overrides` are the options as the user gave them.
+    """
     quieten()
     if cfg.part not in ("test", "val") or cfg.seen not in ("drop", "keep"):
         raise SerError(f"part={cfg.part} seen={cfg.seen}: part is test or val, seen drop or keep.")
@@ -49,7 +52,7 @@ def evaluate(cfg: DictConfig) -> float:
     if cfg.get("dataset") is None:
         table, batch_size, title = _own_clips(cfg, folder, card)
     else:
-        table, batch_size = _other_clips(cfg, card), cfg.batch_size
+        table, batch_size = _other_clips(cfg, card, overrides), cfg.batch_size
         title = f"{card['model']['name']} on {cfg.dataset.name}"
     predictions = _predict(cfg, recognizer, table, batch_size)
     part = "test" if cfg.get("dataset") is not None else cfg.part
@@ -112,9 +115,9 @@ def _own_clips(
     return table[table["id"].isin(ids)], own.loader.batch_size, f"{folder.path.name}, {cfg.part}"
 
 
-def _other_clips(cfg: DictConfig, card: dict[str, Any]) -> pd.DataFrame:
+def _other_clips(cfg: DictConfig, card: dict[str, Any], overrides: Sequence[str]) -> pd.DataFrame:
     """Every clip of another corpus on the model's classes, less the speakers that it knows."""
-    asked = [w for w in HydraConfig.get().overrides.task if w.startswith("dataset.labels=")]
+    asked = [word for word in overrides if word.startswith("dataset.labels=")]
     if asked and asked[0] != f"dataset.labels={card['labels']}":
         raise SerError(
             f"{asked[0]}: the checkpoint {cfg.run} was trained on label set {card['labels']} "

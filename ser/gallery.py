@@ -51,11 +51,12 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
 def choose_clips(clips: pd.DataFrame) -> pd.DataFrame:
     """One clip for each emotion, of the speaker and sentence that show the most emotions."""
     named = clips.assign(sentence=clips["text"].fillna(""))
-    groups = named.groupby(["speaker", "sentence"], as_index=False)["emotion"].nunique()
-    best = groups.sort_values("emotion", ascending=False, kind="stable").iloc[0]
-    mine = named[named["speaker"] == best["speaker"]]
-    best_first = mine.assign(other=mine["sentence"] != best["sentence"])
-    return best_first.sort_values(["other", "id"]).drop_duplicates("emotion")
+    counts = named.groupby(["speaker", "sentence"])["emotion"].nunique()
+    speaker, sentence = counts.index[int(counts.to_numpy().argmax())]
+    mine = named[named["speaker"] == speaker]
+    best_first = mine.assign(other=mine["sentence"] != sentence)
+    chosen: pd.DataFrame = best_first.sort_values(["other", "id"]).drop_duplicates("emotion")
+    return chosen
 
 
 def _picture(path: Path) -> SpeechPicture:

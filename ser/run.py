@@ -70,8 +70,8 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     tracker = tracker_of(cfg)
     if cfg.resume is not None:
         return _resume(cfg, tracker)
+    digest = config_digest(cfg)  # of the options as asked for, which is what a sweep looks up
     check(cfg)
-    digest = config_digest(cfg)
     job = prepare(cfg)
     name = job.name
     folder = create_run_folder(Path(cfg.runs_root) / "runs", name)

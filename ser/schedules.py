@@ -46,5 +46,7 @@ def plateau(
     optimizer: Optimizer, total_steps: int, monitor: str, mode: str, *, factor: float, patience: int
 ) -> dict[str, Any]:
     """Cut the rate by `factor` once the monitored metric has not improved for `patience` epochs."""
-    schedule = ReduceLROnPlateau(optimizer, "max" if mode == "max" else "min", factor=factor, patience=patience)
+    schedule = ReduceLROnPlateau(
+        optimizer, "max" if mode == "max" else "min", factor=factor, patience=patience
+    )
     return {"scheduler": schedule, "interval": "epoch", "monitor": monitor}

@@ -52,24 +52,25 @@ class EmotionClassifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss over every logits tensor that the model exposes."""
         mixed, partner, share = self._augment(batch)
-        target = F.one_hot(batch.target, len(self.classes)).float()
-        if partner is not None:
-            target = share * target + (1 - share) * target[partner]
         every = self.model.training_logits(mixed)
-        losses = [self._loss(logits, target, batch.index) for logits in every]
-        loss = torch.stack(losses).mean()
+        loss = self._loss(every, batch.target, batch.index)
+        if partner is not None:  # each of the pair counts with its own weight
+            other = self._loss(every, batch.target[partner], batch.index[partner])
+            loss = share * loss + (1 - share) * other
         self._train_counts.update(every[0].detach().argmax(1), batch.target)
-        self.log("train/loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(target))
+        self.log(
+            "train/loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(batch.target)
+        )
         return loss
 
-    def _loss(self, logits: Tensor, target: Tensor, index: Tensor) -> Tensor:
-        each = F.cross_entropy(
-            logits, target, label_smoothing=self._label_smoothing, reduction="none"
-        )
+    def _loss(self, every: Sequence[Tensor], target: Tensor, index: Tensor) -> Tensor:
+        smoothing = self._label_smoothing
+        each = torch.stack(
+            [F.cross_entropy(y, target, label_smoothing=smoothing, reduction="none") for y in every]
+        )  # (logits tensors, batch)
         if self._clip_weights is None:
             return each.mean()
-        weights = self._clip_weights.to(each.device)[index]
-        return (each * weights).mean()
+        return (each * self._clip_weights.to(each.device)[index]).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss without smoothing or weights, and the counts for the epoch's metrics."""
@@ -89,10 +90,10 @@ class EmotionClassifier(pl.LightningModule):
 
     def _log_counts(self, part: str, figures: dict[str, Callable[[Any], float]]) -> None:
         counter = self._train_counts if part == "train" else self._val_counts
+        if not counter.update_called:
+            return
         counts = counter.compute().cpu().numpy()
         counter.reset()
-        if counts.sum() == 0:
-            return
         values = {f"{part}/{name}": figure(counts) for name, figure in figures.items()}
         self.log_dict(values, batch_size=1)
 

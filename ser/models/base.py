@@ -96,23 +96,24 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """The batch on another device."""
-    streams = {
-        name: None if stream is None else stream.to(device)
-        for name, stream in batch._asdict().items()
-    }
-    return batch._replace(**streams)
+    streams: list[Any] = [None if stream is None else stream.to(device) for stream in batch]
+    return Batch(*streams)
 
 
-def chosen_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
-    """The encoder layers asked for, or all of them.
+def chosen_layers(layers: Sequence[int] | str, n_layers: int) -> list[int]:
+    """The encoder layers asked for: `all`, `inner` (neither the first nor the last), or a list.
 
     Raises:
-        SerError: none is asked for, or one that the encoder does not have.
+        SerError: another word, no layer, or one that the encoder does not have.
     """
-    chosen = list(range(n_layers)) if layers is None else list(layers)
+    if isinstance(layers, str):
+        check_choice("layers", layers, ("all", "inner"))
+        everything = list(range(n_layers))
+        return (everything[1:-1] or everything) if layers == "inner" else everything
+    chosen = list(layers)
     if not chosen or any(not 0 <= layer < n_layers for layer in chosen):
         raise SerError(
             f"layers={chosen}: the encoder gives layers 0 to {n_layers - 1}. "
-            "Choose among them, or null for all."
+            "Choose among them, or all, or inner."
         )
     return chosen

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ser.batch import Batch
 from ser.models.base import Batches, EmotionModel, check_choice, moved
+from ser.models.linear import class_weights
 from ser.models.tim import TimNet
 from ser.models.wav2vec2 import Wav2Vec2Model
 

@@ -20,7 +20,8 @@ class Linear(EmotionModel):
     Args:
         n_classes: number of classes.
         streams: trailing shapes of the streams given.
-        layers: encoder layers used, side by side, 0 being the transformer's input; null for all.
+        layers: encoder layers used, side by side, 0 being the transformer's input;
+            `all`, or `inner` for all but the first and the last.
         inverse_penalty: scikit-learn's C.
         max_iterations: of the solver.
     """
@@ -35,7 +36,7 @@ class Linear(EmotionModel):
         self,
         n_classes: int,
         streams: Mapping[str, tuple[int, ...]],
-        layers: Sequence[int] | None,
+        layers: Sequence[int] | str,
         inverse_penalty: float,
         max_iterations: int,
     ) -> None:

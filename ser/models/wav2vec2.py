@@ -27,14 +27,14 @@ FINETUNE = ("none", "last_n", "lora", "full")
 class LayerWeighting(nn.Module):
     """Standardised layers, each through its own projection, summed by softmax weights.
 
-    The weights start equal. `layers` restricts the sum; null takes every layer.
+    The weights start equal. `layers` restricts the sum.
     """
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(
-        self, n_layers: int, n_inputs: int, layers: Sequence[int] | None, hidden: int
+        self, n_layers: int, n_inputs: int, layers: Sequence[int] | str, hidden: int
     ) -> None:
         super().__init__()
         chosen = chosen_layers(layers, n_layers)
@@ -71,7 +71,8 @@ class Wav2Vec2Model(EmotionModel):
             train the encoder's last blocks, low-rank additions to its projections, or all of it.
         last_n: blocks trained by finetune=last_n.
         lora_rank, lora_alpha, lora_dropout: of finetune=lora (Hu et al., ICLR 2022).
-        layers: encoder layers used, 0 being the transformer's input; null for all.
+        layers: encoder layers used, 0 being the transformer's input; `all`, or `inner` for all
+            but the first and the last.
         hidden: width of the clip's summary.
         nonlinear: put a GELU on the summary; without it the arm is linear.
         input_dropout: of single values of the standardised embedding.
@@ -88,7 +89,7 @@ class Wav2Vec2Model(EmotionModel):
         lora_rank: int,
         lora_alpha: int,
         lora_dropout: float,
-        layers: Sequence[int] | None,
+        layers: Sequence[int] | str,
         hidden: int,
         nonlinear: bool,
         input_dropout: float,

@@ -1,0 +1,166 @@
+"""The encoder arm, the control rows and the joins, each against a hand-made answer."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.nn import functional as F
+
+from ser.batch import Batch
+from ser.errors import SerError
+from ser.models.base import chosen_layers
+from ser.models.chance import Chance
+from ser.models.encoder import RandomEncoder
+from ser.models.ensemble import Ensemble
+from ser.models.linear import UNSEEN, Linear
+from ser.models.tim import TimNet
+from ser.models.wav2vec2 import Wav2Vec2Model
+
+N_CLASSES = 3
+TIM = {
+    "width": None,
+    "n_blocks": 2,
+    "dropout": 0.1,
+    "norm_momentum": 0.1,
+    "deviation": False,
+    "summary_norm": True,
+    "head_dropout": 0.0,
+    "masked": True,
+    "normalise": "train",
+    "jitter": 0.0,
+}
+ARM = {
+    "encoder": None,
+    "finetune": "none",
+    "last_n": 1,
+    "lora_rank": 2,
+    "lora_alpha": 4,
+    "lora_dropout": 0.0,
+    "layers": "all",
+    "hidden": 8,
+    "nonlinear": True,
+    "input_dropout": 0.1,
+    "dropout": 0.1,
+}
+STREAMS = {"frames": (4,), "embedding": (3, 6)}
+
+
+def random_batch(n: int, seed: int) -> Batch:
+    draw = torch.Generator().manual_seed(seed)
+    target = torch.arange(n) % N_CLASSES
+    embedding = torch.randn(n, 3, 6, generator=draw)
+    embedding[:, 1, 0] += 2.0 * target
+    frames = torch.randn(n, 9, 4, generator=draw)
+    return Batch(torch.arange(n), target, frames, torch.full((n,), 9), embedding)
+
+
+def ensemble(fusion: str, **changes: object) -> Ensemble:
+    options = {"fusion": fusion, "tim_share": 0.25, "hidden": 5, "dropout": 0.0, **changes}
+    return Ensemble(
+        N_CLASSES,
+        STREAMS,
+        tim=lambda **shape: TimNet(**shape, **TIM),
+        wav2vec2=lambda **shape: Wav2Vec2Model(**shape, **ARM),
+        **options,
+    )
+
+
+def test_chosen_layers() -> None:
+    assert chosen_layers("all", 4) == [0, 1, 2, 3]
+    assert chosen_layers("inner", 7) == [1, 2, 3, 4, 5]
+    assert chosen_layers("inner", 2) == [0, 1]
+    assert chosen_layers([2, 0], 3) == [2, 0]
+    for wrong in ([3], [], [-1]):
+        with pytest.raises(SerError, match="layers 0 to 2"):
+            chosen_layers(wrong, 3)
+    with pytest.raises(SerError, match="Choose one of: all, inner"):
+        chosen_layers("outer", 3)
+
+
+def test_chance_knows_the_shares_only() -> None:
+    model = Chance(N_CLASSES, {"frames": (4,)})
+    batch = random_batch(4, 0)._replace(target=torch.tensor([0, 0, 0, 1]))
+    model.fit(lambda: [batch])
+    torch.testing.assert_close(model(batch)[2].softmax(0), torch.tensor([4.0, 2.0, 1.0]) / 7)
+
+
+def test_linear_is_scikit_learns_answer() -> None:
+    model = Linear(N_CLASSES, {"embedding": (3, 6)}, [0, 1], 0.1, 500)
+    train, test = random_batch(15, 1), random_batch(9, 2)
+    model.fit(lambda: [train])
+    inputs = train.embedding[:, :2].flatten(1).numpy()
+    mean, deviation = inputs.mean(0), inputs.std(0)
+    solved = LogisticRegression(C=0.1, max_iter=500).fit((inputs - mean) / deviation, train.target)
+    expected = solved.predict_proba((test.embedding[:, :2].flatten(1).numpy() - mean) / deviation)
+    np.testing.assert_allclose(model(test).softmax(1).numpy(), expected, atol=1e-3)
+
+
+def test_linear_on_two_of_three_classes() -> None:
+    model = Linear(N_CLASSES, {"embedding": (3, 6)}, "all", 0.1, 500)
+    batch = random_batch(15, 1)
+    model.fit(lambda: [batch._replace(target=batch.target.clamp(min=1))])
+    assert (model(batch)[:, 0] == UNSEEN).all()
+    assert set(model(batch).argmax(1).tolist()) == {1, 2}
+
+
+def test_layer_weights_start_equal_and_ignore_other_layers() -> None:
+    model = Wav2Vec2Model(N_CLASSES, {"embedding": (3, 6)}, **{**ARM, "layers": [0, 2]}).eval()
+    assert model.weighting.weight.softmax(0).tolist() == [0.5, 0.5]
+    batch = random_batch(4, 0)
+    other = batch._replace(embedding=batch.embedding.clone())
+    other.embedding[:, 1] += 1.0
+    assert torch.equal(model(batch), model(other))
+
+
+@pytest.mark.parametrize(
+    ("finetune", "trained"), [("last_n", "layers.1."), ("lora", "lora_"), ("full", "")]
+)
+def test_finetuning_trains_what_it_says(finetune: str, trained: str) -> None:
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    options = {**ARM, "encoder": encoder, "finetune": finetune}
+    model = Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
+    assert model.reads == {"waveform"}
+    names = {name for name, p in model.encoder.named_parameters() if p.requires_grad}
+    assert names
+    assert all(trained in name for name in names)
+
+
+def test_finetuning_needs_an_encoder_and_enough_blocks() -> None:
+    with pytest.raises(SerError, match="needs an encoder"):
+        Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **{**ARM, "finetune": "full"})
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    options = {**ARM, "encoder": encoder, "finetune": "last_n", "last_n": 3}
+    with pytest.raises(SerError, match="last_n=3: the encoder has blocks 1 to 2"):
+        Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
+
+
+def test_mean_logits_is_the_weighted_mean_of_log_probabilities() -> None:
+    model = ensemble("mean_logits").eval()
+    batch = random_batch(6, 0)
+    with torch.no_grad():
+        tim, wav2vec2 = model.tim(batch).log_softmax(1), model.wav2vec2(batch).log_softmax(1)
+        torch.testing.assert_close(model(batch), 0.25 * tim + 0.75 * wav2vec2)
+
+
+def test_stacked_is_fitted_on_validation() -> None:
+    model = ensemble("stacked").eval()
+    batch = random_batch(30, 0)
+    with torch.no_grad():
+        before = model(batch)
+        model.calibrate(lambda: [batch])
+        after = model(batch)
+    assert F.cross_entropy(after, batch.target) < F.cross_entropy(before, batch.target)
+
+
+@pytest.mark.parametrize("fusion", ["mean_logits", "concat", "gated", "stacked"])
+def test_both_arms_are_trained_by_losses_of_their_own(fusion: str) -> None:
+    torch.manual_seed(0)
+    joined, tim, wav2vec2 = ensemble(fusion).training_logits(random_batch(6, 0))
+    assert tim.requires_grad
+    assert wav2vec2.requires_grad
+    assert joined.requires_grad == (fusion in ("concat", "gated"))
+
+
+def test_unknown_fusion() -> None:
+    with pytest.raises(SerError, match="fusion=sum is no option"):
+        ensemble("sum")

@@ -1,0 +1,106 @@
+"""Checkpoints: replaced whole, and read without executing what a file may carry."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from ser.checkpoint import SafeCheckpointIO, load_checkpoint
+from ser.errors import SerError
+
+OURS = {"ser": {"classes": ["sad", "happy"]}, "state_dict": {"weight": torch.arange(3.0)}}
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return open, (str(self.victim), "w")
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    SafeCheckpointIO().save_checkpoint(OURS, path)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(SerError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert str(path) in message and "checkpoints/best.ckpt" in message
+    return message
+
+
+def test_what_is_written_is_read(written):
+    loaded = load_checkpoint(written)
+    assert loaded["ser"] == OURS["ser"]
+    torch.testing.assert_close(loaded["state_dict"]["weight"], torch.arange(3.0))
+    assert [path.name for path in written.parent.iterdir()] == ["best.ckpt"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole(written, monkeypatch):
+    def die_half_way(checkpoint: object, stream: object) -> None:
+        stream.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", die_half_way)
+    with pytest.raises(OSError, match="disk full"):
+        SafeCheckpointIO().save_checkpoint({"ser": {}}, written)
+    assert load_checkpoint(written)["ser"] == OURS["ser"]
+
+
+def test_pickled_objects_are_refused_and_not_executed(tmp_path):
+    victim, path = tmp_path / "executed", tmp_path / "trap.ckpt"
+    torch.save({"ser": {}, "callback": Trap(victim)}, path)
+    for load in (load_checkpoint, lambda p: SafeCheckpointIO().load_checkpoint(p, None, False)):
+        with pytest.raises(SerError, match="holds pickled objects: a checkpoint must be"):
+            load(path)
+        assert not victim.exists()
+    torch.load(path, weights_only=False)["callback"].close()
+    assert victim.exists()  # the trap is live: whoever unpickles it runs it
+
+
+def test_a_bare_pickle_is_not_executed_either(tmp_path):
+    victim, path = tmp_path / "executed", tmp_path / "trap.ckpt"
+    path.write_bytes(pickle.dumps(Trap(victim), protocol=2))
+    refused(path)
+    assert not victim.exists()
+
+
+def test_lightning_reads_through_the_same_gate(written):
+    loaded = SafeCheckpointIO().load_checkpoint(str(written), map_location=None, weights_only=False)
+    assert loaded["ser"] == OURS["ser"]
+    with pytest.raises(SerError, match="no such checkpoint"):
+        SafeCheckpointIO().load_checkpoint(str(written.with_name("other.ckpt")))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage of some length", b"PK\x03\x04 and no more"])
+def test_garbage_cannot_be_read(tmp_path, content):
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content)
+    assert f"{path} cannot be read" in refused(path)
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.95])
+def test_a_truncated_file_cannot_be_read(written, keep):
+    content = written.read_bytes()
+    written.write_bytes(content[: int(keep * len(content))])
+    assert f"{written} cannot be read" in refused(written)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    assert "no such checkpoint" in refused(tmp_path / "none.ckpt")
+    assert "no such checkpoint" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, torch.ones(2), [1, 2]])
+def test_a_foreign_checkpoint_is_named_as_such(tmp_path, content):
+    path = tmp_path / "foreign.ckpt"
+    torch.save(content, path)
+    assert "is not a checkpoint of this project: the entry `ser`" in refused(path)

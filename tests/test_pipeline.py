@@ -1,0 +1,259 @@
+"""From options to scored runs, on tiny tones written in a corpus's own layout."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from ser.config import CONF
+from ser.errors import SerError
+from ser.run_folder import RunFolder, find_run
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "dataset=ravdess",
+    "split=speaker_kfold",
+    "split.n_folds=3",
+    "split.val_fraction=0.3",
+    "encoder=tiny",
+    "trainer.max_epochs=3",
+    "trainer.accelerator=cpu",
+    "loader.batch_size=16",
+]
+TIM = ["model=tim", "model.n_blocks=2"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with speech, where runs are kept; torch and MLflow start once for all tests."""
+    folder = tmp_path_factory.mktemp("project")
+    synthetic.write_corpus("ravdess", folder / "data" / "ravdess", speakers=6)
+    return folder
+
+
+def options(project: Path, *words: str) -> list[str]:
+    return [
+        *SMALL,
+        f"data_root={project / 'data'}",
+        f"cache_root={project / 'cache'}",
+        f"runs_root={project / 'mlruns'}",
+        *words,
+    ]
+
+
+@pytest.fixture(scope="module")
+def hydra_ready() -> Iterator[None]:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+def train(project: Path, *words: str) -> RunFolder:
+    from ser.run import train as train_run
+
+    overrides = options(project, *words)
+    before = set((project / "mlruns" / "runs").glob("*"))
+    train_run(compose("train", overrides), overrides)
+    (new,) = set((project / "mlruns" / "runs").glob("*")) - before
+    return RunFolder(new)
+
+
+def composed(project: Path, config: str, *words: str) -> DictConfig:
+    return compose(config, [f"cache_root={project / 'cache'}", *words])
+
+
+@pytest.fixture(scope="module")
+def tim_run(project: Path, hydra_ready: None) -> RunFolder:
+    return train(project, *TIM)
+
+
+def run_script(script: str, project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / script, *words], cwd=project, capture_output=True, text=True
+    )
+
+
+def test_a_run_leaves_its_results(tim_run: RunFolder) -> None:
+    metrics = tim_run.metrics()
+    predictions = pd.read_parquet(tim_run.predictions)
+    right = (predictions["truth"] == predictions["prediction"]).mean()
+    assert metrics["test/war"] == pytest.approx(right)
+    assert metrics["test/clips"] == len(predictions)
+    assert {"test/uar", "test/macro_f1", "best/uar", "test/recall/happy"} <= set(metrics)
+    assert tim_run.state()["status"] == "finished"
+    assert (tim_run.path / "figures" / "confusion_matrix.png").stat().st_size > 10_000
+    assert (tim_run.path / "figures" / "training_curves.png").stat().st_size > 10_000
+    probabilities = predictions.filter(like="probability_")
+    assert probabilities.sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_mlflow_holds_config_metrics_tags_and_files(project: Path, tim_run: RunFolder) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    run = client.get_run(tim_run.state()["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["trainer.max_epochs"] == "3"
+    assert run.data.metrics["test/uar"] == tim_run.metrics()["test/uar"]
+    assert len(client.get_metric_history(run.info.run_id, "val/uar")) == 3
+    assert run.data.tags["model"] == "tim" and run.data.tags["split"] == "speaker_kfold"
+    assert run.data.tags["synthetic"] == "false" and len(run.data.tags["split_hash"]) == 64
+    files = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "metrics.json", "predictions.parquet", "figures", "checkpoints"} <= files
+
+
+def test_evaluate_gives_the_figures_that_training_logged(
+    project: Path, tim_run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ser.evaluate import evaluate
+
+    words = [f"runs_root={project / 'mlruns'}", f"run={tim_run.path}", "device=cpu"]
+    with caplog.at_level("INFO", logger="ser"):
+        uar = evaluate(composed(project, "evaluate", *words), [])
+    assert uar == tim_run.metrics()["test/uar"]
+    assert "equal those that training logged" in caplog.text
+    again = pd.read_parquet(tim_run.path / "evaluations" / "test" / "predictions.parquet")
+    pd.testing.assert_frame_equal(again, pd.read_parquet(tim_run.predictions))
+
+
+def test_another_corpus_is_scored_on_the_models_classes(
+    project: Path, tim_run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ser.evaluate import evaluate
+
+    synthetic.write_corpus("emodb", project / "data" / "emodb", speakers=2)
+    words = [f"runs_root={project / 'mlruns'}", f"run={tim_run.path}", "device=cpu"]
+    words += ["dataset=emodb", f"dataset.root={project / 'data' / 'emodb'}"]
+    with caplog.at_level("INFO", logger="ser"):
+        evaluate(composed(project, "evaluate", *words), [])
+    assert "boredom are left out: the model has no such class" in caplog.text
+    scored = pd.read_parquet(tim_run.path / "evaluations" / "emodb" / "predictions.parquet")
+    assert set(scored["corpus"]) == {"emodb"} and "boredom" not in set(scored["truth"])
+
+
+def test_speakers_heard_in_training_are_not_scored_unless_asked(
+    project: Path, tim_run: RunFolder
+) -> None:
+    from ser.evaluate import evaluate
+
+    words = [f"runs_root={project / 'mlruns'}", f"run={tim_run.path}", "device=cpu"]
+    words += ["dataset=ravdess", f"dataset.root={project / 'data' / 'ravdess'}"]
+    evaluate(composed(project, "evaluate", *words), [])
+    target = tim_run.path / "evaluations" / "ravdess" / "predictions.parquet"
+    unseen = pd.read_parquet(target)
+    assert set(unseen["id"]) == set(pd.read_parquet(tim_run.predictions)["id"])
+    evaluate(composed(project, "evaluate", *words, "seen=keep"), [])
+    assert len(pd.read_parquet(target)) > len(unseen)
+
+
+def test_a_label_set_other_than_the_models_is_refused(project: Path, tim_run: RunFolder) -> None:
+    from ser.evaluate import evaluate
+
+    words = [f"runs_root={project / 'mlruns'}", f"run={tim_run.path}", "dataset=emodb"]
+    words += [f"dataset.root={project / 'data' / 'emodb'}", "dataset.labels=four"]
+    with pytest.raises(SerError, match="trained on label set eight"):
+        evaluate(composed(project, "evaluate", *words), ["dataset.labels=four"])
+
+
+def test_a_second_run_computes_no_feature_and_repeats_the_first(
+    project: Path, tim_run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="ser"):
+        again = train(project, *TIM)
+    assert " 0 computed" in caplog.text
+    assert again.metrics() == tim_run.metrics()
+
+
+@pytest.mark.parametrize("model", ["chance", "linear", "wav2vec2", "ensemble", "cnn_lstm"])
+def test_every_arm_trains_and_is_scored(project: Path, hydra_ready: None, model: str) -> None:
+    run = train(project, f"model={model}", "trainer.max_epochs=1", "test=true")
+    assert 0 <= run.metrics()["test/uar"] <= 1
+
+
+@pytest.mark.parametrize("augment", ["none", "mixup", "waveform"])
+def test_every_augmentation_trains(project: Path, hydra_ready: None, augment: str) -> None:
+    run = train(project, *TIM, f"augment={augment}", "trainer.max_epochs=1", "test=false")
+    assert "test/uar" not in run.metrics() and not run.predictions.exists()
+
+
+def test_lora_fine_tunes_on_waveforms(project: Path, hydra_ready: None) -> None:
+    run = train(project, "model=wav2vec2", "model.finetune=lora", "trainer.max_epochs=1")
+    assert "waveform" in run.config.read_text()
+
+
+def test_a_killed_run_resumes_to_the_same_figures(project: Path, tim_run: RunFolder) -> None:
+    words = [w for w in options(project, *TIM) if not w.startswith("trainer.max_epochs")]
+    whole = train(project, *TIM, "trainer.max_epochs=6")
+    folder = _kill_in_training([*words, "trainer.max_epochs=6"], project)
+    done = run_script("train.py", project, f"resume={folder.path}", *words[-3:])
+    assert done.returncode == 0, done.stderr
+    assert folder.state()["status"] == "finished"
+    assert folder.metrics() == whole.metrics()
+    first, second = (pd.read_csv(run.path / "history.csv") for run in (whole, folder))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def _kill_in_training(words: list[str], project: Path) -> RunFolder:
+    """Start a run in a process of its own and kill -9 it once an epoch's checkpoint is there."""
+    runs = project / "mlruns" / "runs"
+    before = set(runs.glob("*"))
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *words], cwd=project, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        new = [path for path in runs.glob("*") if path not in before]
+        if new and RunFolder(new[0]).last.is_file():
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    folder = RunFolder(next(path for path in runs.glob("*") if path not in before))
+    assert folder.state()["status"] == "running" and folder.last.is_file()
+    return folder
+
+
+def test_resume_refuses_other_speech(project: Path, hydra_ready: None) -> None:
+    from ser.run import train as train_run
+
+    run = train(project, *TIM, "trainer.max_epochs=1")
+    run.set_state(status="running")
+    next((project / "data" / "ravdess").rglob("*.wav")).rename(project / "away.wav")
+    with pytest.raises(SerError, match="has changed since this run began"):
+        train_run(compose("train", options(project, f"resume={run.path}")))
+
+
+def test_a_sweep_does_what_is_missing_and_tells_the_arms_apart(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = options(project, "sweep.grid.model=[tim]", "sweep.grid.seed=[0,1]")
+    words += ["+sweep.grid.augment=[none,specaugment]", "trainer.max_epochs=1"]
+    first = run_script("sweep.py", project, *words)
+    assert first.returncode == 0, first.stderr
+    assert "augment=none" in first.stdout and "augment=specaugment" in first.stdout
+    assert "±" in first.stdout
+    again = run_script("sweep.py", project, *words)
+    assert again.stdout.count("done before") == 4
+
+
+def test_a_mistake_is_one_paragraph_and_status_2(project: Path) -> None:
+    done = run_script("train.py", project, "dataset=emodb", "dataset.root=nowhere")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr.strip().count("\n") == 0 and "dataset.root" in done.stderr
+
+
+def test_find_run_by_id_folder_and_checkpoint(project: Path, tim_run: RunFolder) -> None:
+    runs = project / "mlruns" / "runs"
+    run_id = json.loads((tim_run.path / "run.json").read_text())["run_id"]
+    for named in (str(tim_run.path), run_id, run_id[:8], str(tim_run.best)):
+        assert find_run(named, runs, finished=True).path.resolve() == tim_run.path.resolve()

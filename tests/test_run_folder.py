@@ -1,0 +1,151 @@
+"""Run folders: their state, who may write them, and how they are found again."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ser import run_folder
+from ser.errors import SerError
+from ser.run_folder import RunFolder, create_run_folder, find_run, write_text
+
+log = logging.getLogger("ser.somewhere")
+
+
+def made(runs: Path, name: str, run_id: str, status: str) -> RunFolder:
+    folder = RunFolder(runs / name)
+    folder.checkpoints.mkdir(parents=True)
+    folder.config.write_text("seed: 0\n")
+    folder.set_state(run_id=run_id, status=status)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Three runs: a finished one, a later one cut off, a still later one finished."""
+    made(tmp_path, "2026-01-01_00-00-00_tim", "aaaaaa1111", "finished")
+    made(tmp_path, "2026-01-02_00-00-00_tim", "aaaaaa2222", "running")
+    made(tmp_path, "2026-01-03_00-00-00_tim", "bbbbbb3333", "finished")
+    return tmp_path
+
+
+def test_state_changes_entry_by_entry(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.set_state(run_id="abc", status="running")
+    folder.set_state(status="finished")
+    assert folder.state() == {"run_id": "abc", "status": "finished"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_metrics_come_back_as_they_were(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_metrics({"test/war": 0.5, "test/uar": 1 / 3})
+    assert folder.metrics() == {"test/war": 0.5, "test/uar": 1 / 3}
+    assert list(json.loads((tmp_path / "metrics.json").read_text())) == ["test/uar", "test/war"]
+
+
+def test_paths_inside_a_run(tmp_path):
+    folder = RunFolder(tmp_path)
+    names = [folder.config, folder.best, folder.last, folder.predictions]
+    assert [str(path.relative_to(tmp_path)) for path in names] == [
+        "config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "predictions.parquet",
+    ]  # fmt: skip
+
+
+def test_a_small_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    write_text(path, "old")
+    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError("cut")))
+    with pytest.raises(OSError, match="cut"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_a_claimed_folder_keeps_the_log(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="ser")
+    folder = RunFolder(tmp_path)
+    log.info("before")
+    with folder.claimed():
+        log.info("within")
+    log.info("after")
+    with folder.claimed():
+        log.info("again")
+    lines = (tmp_path / "train.log").read_text().splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines] == ["within", "again"]
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from ser.run_folder import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).claimed():\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        handlers = list(logging.getLogger("ser").handlers)
+        with pytest.raises(SerError, match="another process is writing this run"):
+            with RunFolder(tmp_path).claimed():
+                pytest.fail("the folder was claimed twice")
+        assert logging.getLogger("ser").handlers == handlers
+        holder.kill()  # the system frees the lock of a process that dies
+    with RunFolder(tmp_path).claimed():
+        pass
+
+
+def test_a_claim_ends_with_an_error_too(tmp_path):
+    with pytest.raises(ValueError, match="lost"), RunFolder(tmp_path).claimed():
+        raise ValueError("lost")
+    with RunFolder(tmp_path).claimed():
+        pass
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    class Clock(run_folder.datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> "Clock":
+            return cls(2026, 7, 1, 12, 30, 45)
+
+    monkeypatch.setattr(run_folder, "datetime", Clock)
+    names = [create_run_folder(tmp_path / "runs", "tim-s0").path.name for _ in range(3)]
+    stamp = "2026-07-01_12-30-45_tim-s0"
+    assert names == [stamp, f"{stamp}_1", f"{stamp}_2"]
+    assert all((tmp_path / "runs" / name).is_dir() for name in names)
+
+
+def test_a_run_is_found_by_folder_checkpoint_or_id(runs):
+    second = runs / "2026-01-02_00-00-00_tim"
+    for named in (str(second), str(second / "checkpoints" / "last.ckpt"), "aaaaaa2222", "aaaaaa22"):
+        assert find_run(named, runs, finished=True).path == second
+
+
+def test_last_is_the_newest_that_has_finished_or_been_cut_off(runs):
+    assert find_run("last", runs, finished=True).path.name.startswith("2026-01-03")
+    assert find_run("last", runs, finished=False).path.name.startswith("2026-01-02")
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["aaaaaa", "aaa", "cccccc", "no/such/folder", "no/such/checkpoints/best.ckpt"],
+)
+def test_what_names_no_run_or_several_is_refused(runs, named):
+    with pytest.raises(SerError, match=f"{named}: no run of that name. Give a run folder"):
+        find_run(named, runs, finished=True)
+
+
+def test_a_folder_that_is_no_run_is_refused(runs):
+    with pytest.raises(SerError, match="not a run folder: it has no run.json and config.yaml"):
+        find_run(str(runs), runs, finished=True)
+
+
+def test_last_without_any_run(tmp_path):
+    with pytest.raises(SerError, match="no run under .* has finished"):
+        find_run("last", tmp_path / "runs", finished=True)
+    with pytest.raises(SerError, match="no run under .* has been cut off"):
+        find_run("last", tmp_path / "runs", finished=False)
