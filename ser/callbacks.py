@@ -74,16 +74,21 @@ def standard_callbacks(
     The best and the last checkpoint are `best.ckpt` and `last.ckpt` in `folder`.
     """
     history = History()
-    checkpoint = ModelCheckpoint(
+    best = ModelCheckpoint(
         dirpath=folder,
         filename="best",
         monitor=monitor,
         mode=mode,
-        save_last=True,
         save_on_train_epoch_end=True,
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
+    last = ModelCheckpoint(  # save_last=True of the other would copy the best epoch, not the last
+        dirpath=folder,
+        filename="last",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
     stopping = EarlyStopping(monitor, mode=mode, patience=patience)
     shown = RichProgressBar() if sys.stdout.isatty() else EpochLines()
-    return [SeedEpochs(seed), history, stopping, shown, checkpoint], history
+    return [SeedEpochs(seed), history, stopping, shown, best, last], history

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parent.parent / "conf"
 DEFAULT_ENCODER, DEMO_ENCODER = "wav2vec2_base", "tiny"
 MISTAKE = 2  # exit status of a run that a user's mistake ended
+
+# Threads of a parallel loop sleep at its end and do not spin: with two runs on two cores, spinning
+# made a training step 10 to 40 times slower (docs/log.md). Read by OpenMP when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Job = Callable[[DictConfig], Any]
 _failed: list[SerError] = []

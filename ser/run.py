@@ -239,6 +239,7 @@ def quieten() -> None:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")  # a resume
 
 
 def tracker_of(cfg: DictConfig) -> Tracker:

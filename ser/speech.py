@@ -25,7 +25,8 @@ class Speech:
     """The usable clips of a run.
 
     `table` has the manifest's columns and `label`, the clip's class on the label set; its index
-    is 0, 1, 2, … in the order of the ids.
+    is 0, 1, 2, … in the order of the ids. `fingerprint` is the manifest's, of these clips with
+    these labels.
     """
 
     table: pd.DataFrame
@@ -56,14 +57,10 @@ def open_speech(
     manifest = build_manifest(found, cache_root / "manifests", strict=strict, progress=progress)
     clips = usable(manifest)
     names = tuple(sorted({corpus.name for corpus in found}))
-    if clips.empty:
-        raise SerError(
-            f"{', '.join(names)}: none of the {len(manifest)} files under {root} is usable. "
-            f"`ser data check {root}` lists each with its reason."
-        )
     table, classes = label_clips(clips, labels)
     log_counts(table, classes)
-    return Speech(table, classes, fingerprint(table), synthetic, names)
+    labelled = fingerprint(table.assign(emotion=table["label"]))
+    return Speech(table, classes, labelled, synthetic, names)
 
 
 def _locate(
@@ -79,9 +76,9 @@ def _locate(
     if source == "corpus":
         return [CORPORA[name](root) for name in corpora or ()], False
     if source != "demo":
-        found = find_corpora(root, corpora) if root.is_dir() else {}
+        found = find_corpora(root, corpora)
         if found:
-            _tell_found(found, root, corpora)
+            log.info("speech: %s, found under %s", ", ".join(sorted(found)), root)
             return [CORPORA[name](folder) for name, folder in found.items()], False
         if source == "combined":
             raise CorpusNotFoundError(
@@ -96,16 +93,6 @@ def _locate(
 
     folder = render_demo(cache_root / "demo", seed=seed)
     return [CORPORA[name](path) for name, path in find_corpora(folder, corpora).items()], True
-
-
-def _tell_found(found: dict[str, Path], root: Path, wanted: Sequence[str] | None) -> None:
-    missing = sorted(set(wanted or ()) - set(found))
-    if missing:
-        raise CorpusNotFoundError(
-            f"dataset.corpora asks for {', '.join(missing)}, not found under {root.resolve()}; "
-            f"found are {', '.join(found)}. Fetch it (`ser data download {missing[0]}`) or drop it."
-        )
-    log.info("speech: %s, found under %s", ", ".join(sorted(found)), root)
 
 
 def label_clips(clips: pd.DataFrame, label_set: str) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -88,6 +88,7 @@ class Tracker:
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Log figures of the whole run in one call."""
         from mlflow.entities import Metric
+
         now = int(1000 * time.time())
         rows = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
         for start in range(0, len(rows), 1000):

@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from ser.tracking import Tracker
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +18,11 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real speech at {folder} (set SER_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> "Tracker":
+    """One MLflow store for all tests that need one: its tables take seconds to make."""
+    from ser.tracking import Tracker
+
+    return Tracker(tmp_path_factory.mktemp("mlflow"), "tests", None)

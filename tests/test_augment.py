@@ -136,9 +136,9 @@ def test_batch_augment_does_what_it_is_given(frames):
 def test_batch_augment_leaves_a_batch_without_frames_alone():
     target = torch.tensor([0, 1])
     batch = Batch(index=target, target=target, embedding=torch.ones(2, 1, 4))
-    out, _, _ = BatchAugment(
-        specaugment=masks(feature_masks=2, feature_width=9), mixup_alpha=0.0
-    )(batch)
+    out, _, _ = BatchAugment(specaugment=masks(feature_masks=2, feature_width=9), mixup_alpha=0.0)(
+        batch
+    )
     assert out is batch
 
 

@@ -166,7 +166,8 @@ def test_weights_draw_clips_in_proportion(tmp_path):
 def test_clip_weights_equalise_corpus_and_class(tmp_path):
     labels, corpora = "nnnhsnh", "aaaabbb"
     table = table_of(labels, corpora)
-    dataset = EmotionDataset(table, CLASSES, {"frames": [store(tmp_path / "f", frames_of([1] * 7))]})
+    frames = store(tmp_path / "frames", frames_of([1] * 7))
+    dataset = EmotionDataset(table, CLASSES, {"frames": [frames]})
     weights = clip_weights(dataset)
     assert weights.mean() == pytest.approx(1)
     cells = pd.Series(weights).groupby([table["corpus"], table["label"]]).sum()

@@ -90,9 +90,9 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     with holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         handlers = list(logging.getLogger("ser").handlers)
-        with pytest.raises(SerError, match="another process is writing this run"):
-            with RunFolder(tmp_path).claimed():
-                pytest.fail("the folder was claimed twice")
+        refused = pytest.raises(SerError, match="another process is writing this run")
+        with refused, RunFolder(tmp_path).claimed():
+            pytest.fail("the folder was claimed twice")
         assert logging.getLogger("ser").handlers == handlers
         holder.kill()  # the system frees the lock of a process that dies
     with RunFolder(tmp_path).claimed():
@@ -140,12 +140,12 @@ def test_what_names_no_run_or_several_is_refused(runs, named):
 
 
 def test_a_folder_that_is_no_run_is_refused(runs):
-    with pytest.raises(SerError, match="not a run folder: it has no run.json and config.yaml"):
+    with pytest.raises(SerError, match=r"not a run folder: it has no run\.json and config\.yaml"):
         find_run(str(runs), runs, finished=True)
 
 
 def test_last_without_any_run(tmp_path):
-    with pytest.raises(SerError, match="no run under .* has finished"):
+    with pytest.raises(SerError, match=r"no run under .* has finished"):
         find_run("last", tmp_path / "runs", finished=True)
-    with pytest.raises(SerError, match="no run under .* has been cut off"):
+    with pytest.raises(SerError, match=r"no run under .* has been cut off"):
         find_run("last", tmp_path / "runs", finished=False)

@@ -37,7 +37,7 @@ class CnnLstm(EmotionModel):
         channels: of both convolutions.
         hidden: units of the LSTM in each direction.
         dropout: before the LSTM and before the classes.
-        normalise: none, train or clip, as in TimNet.
+        normalise: none, train, global or clip, as in TimNet.
     """
 
     def __init__(

@@ -50,9 +50,13 @@ class AttentivePooling(nn.Module):
 
 
 class FrameScaler(nn.Module):
-    """Standardise each feature of the frames: by the train split or by the clip's own frames."""
+    """Standardise the frames by the train split or by the clip's own frames.
 
-    KINDS = ("none", "train", "clip")
+    `train` divides each feature by its own deviation, `global` all of them by one, `clip` each by
+    its deviation in the clip.
+    """
+
+    KINDS = ("none", "train", "global", "clip")
     mean: Tensor
     deviation: Tensor
 
@@ -70,6 +74,8 @@ class FrameScaler(nn.Module):
 
     def forward(self, frames: Tensor, length: Tensor) -> Tensor:
         """(batch, time, features) -> the same, standardised."""
+        if self.kind == "global":
+            return (frames - self.mean) / self.deviation.square().mean().sqrt()
         if self.kind == "train":
             return (frames - self.mean) / self.deviation
         mean, deviation = masked_mean_std(frames, length)[:, None].chunk(2, dim=-1)

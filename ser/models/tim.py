@@ -96,7 +96,9 @@ class TimNet(EmotionModel):
         summary_norm: normalise the clip's summary over the batch; false as published.
         head_dropout: of the clip's summary, before the classes; 0 as published.
         masked: leave padding out of the reversal, the statistics and the means.
-        normalise: none, `train` (mean and deviation of each feature on the train split) or
+        normalise: none, `global` (each feature's mean and one deviation for all of them, both of
+            the train split: low coefficients keep their larger share), `train` (mean and
+            deviation of each feature on the train split) or
             `clip` (of the clip itself, which takes the microphone and the level away).
         jitter: in training, deviation of a random offset of each of a clip's features: another
             voice or microphone; 0 as published.

@@ -23,7 +23,7 @@ VARIANTS = [(option, ()) for option in OPTIONS] + [
     *(("ensemble", (f"model.fusion={f}",)) for f in ("concat", "gated", "stacked")),
     *(("wav2vec2", (f"model.finetune={f}",)) for f in ("last_n", "lora", "full")),
     ("ensemble", ("model.wav2vec2.finetune=lora", "model.fusion=concat")),
-    ("tim", ("model.normalise=clip", "model.deviation=true", "model.width=12")),
+    ("tim", ("model.normalise=clip", "model.deviation=true", "model.width=12", "model.jitter=0.5")),
     ("linear", ("model.layers=[0,2]",)),
 ]
 

@@ -2,6 +2,7 @@ import torch
 
 from ser.models.pooling import (
     AttentivePooling,
+    FrameScaler,
     masked_mean,
     masked_mean_std,
     running_statistics,
@@ -42,3 +43,17 @@ def test_running_statistics_do_not_depend_on_the_batches() -> None:
     torch.testing.assert_close(mean, values.mean(0))
     torch.testing.assert_close(deviation[:2], values[:, :2].std(0, unbiased=False))
     assert deviation[2] == 1.0
+
+
+def test_scalers_by_hand() -> None:
+    frames, length = torch.tensor([[[1.0, 10.0], [3.0, 30.0]]]), torch.tensor([2])
+    # means 2 and 20, deviations 1 and 10, one deviation for both: the root of (1 + 100) / 2
+    expected = {
+        "train": [[-1.0, -1.0], [1.0, 1.0]],
+        "clip": [[-1.0, -1.0], [1.0, 1.0]],
+        "global": [[-1 / 50.5**0.5, -10 / 50.5**0.5], [1 / 50.5**0.5, 10 / 50.5**0.5]],
+    }
+    for kind, values in expected.items():
+        scaler = FrameScaler(2, kind)
+        scaler.fit([(frames, length)])
+        torch.testing.assert_close(scaler(frames, length)[0], torch.tensor(values))

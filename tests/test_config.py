@@ -1,0 +1,222 @@
+"""What options are refused, in which words, and what is settled before a run."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from composing import checked, composed
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from ser.config import build, check, load_option, plain, settle_encoder
+from ser.errors import SerError
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [
+        ("dataset.labels", "nine", "is not known: choose native, eight, seven, six, four."),
+        ("dataset.source", "web", "is not known: choose auto, combined, corpus, demo."),
+        ("loss.imbalance", "some", "is not known: choose weights, sampler, none."),
+        ("monitor.mode", "up", "is not known: choose max, min."),
+        *(
+            (option, value, ": it must be a whole number of at least 1.")
+            for option in ("trainer.max_epochs", "loader.batch_size", "loader.pool_batches",
+                           "early_stopping.patience")
+            for value in (-1, 0, 2.5, "many")
+        ),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_refused_by_name(option, value, rule):
+    cfg = composed()
+    OmegaConf.update(cfg, option, value)
+    with pytest.raises(SerError) as caught:
+        check(cfg)
+    between = "" if rule.startswith(":") else " "
+    assert str(caught.value) == f"{option}={value}{between}{rule}"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("model=wav2vec2 feature=mfcc",
+         "model=wav2vec2 reads embedding, but feature=mfcc gives frames. "
+         "Drop the feature= option: the model picks its own front-end."),
+        ("model=tim feature=mfcc_embedding",
+         "model=tim reads frames, but feature=mfcc+embedding gives embedding and frames. "
+         "Drop the feature= option: the model picks its own front-end."),
+        ("model=ensemble feature=mfcc",
+         "model=ensemble reads embedding and frames, but feature=mfcc gives frames. "
+         "Drop the feature= option: the model picks its own front-end."),
+    ],
+)  # fmt: skip
+def test_a_front_end_that_does_not_fit_is_refused_by_name(words, text):
+    with pytest.raises(SerError) as caught:
+        checked(*words.split())
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "error", "text"),
+    [
+        ("model=bert", MissingConfigException, "\twav2vec2"),
+        ("trainer.max_epoch=3", ConfigCompositionException, "trainer.max_epoch"),
+        ("colour=red", HydraException, "colour"),
+    ],
+)
+def test_hydra_names_what_it_does_not_know(word, error, text):
+    with pytest.raises(error) as caught:
+        composed(word)
+    assert text in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_folder_of_ones_own_must_be_named():
+    cfg = composed("dataset=folder")
+    with pytest.raises(MissingMandatoryValue, match=r"dataset\.root"):
+        plain(cfg)
+
+
+def test_an_option_that_the_class_does_not_take_is_named():
+    cfg = checked("model=wav2vec2", "+model.dropuot=0.2", "encoder=tiny")
+    options = {key: value for key, value in plain(cfg.model).items() if key != "name"}
+    with pytest.raises(SerError) as caught:
+        build(options, n_classes=7, streams={"embedding": (3, 64)})
+    text = str(caught.value)
+    assert text.startswith("ser.models.wav2vec2.Wav2Vec2Model: ") and "'dropuot'" in text
+    assert "its YAML under conf/ lists them all" in text
+
+
+def test_an_option_that_is_left_out_is_named():
+    with pytest.raises(SerError, match=r"ser\.features\.Mfcc: .*'hop_samples'"):
+        build(OmegaConf.create({"_target_": "ser.features.Mfcc", "n_mfcc": 13}))
+
+
+def test_what_a_class_refuses_reaches_the_user_as_it_was_said():
+    cfg = composed("model=tim", "feature.mfcc.deltas=7")
+    with pytest.raises(SerError, match=r"^feature mfcc: deltas=7, but only 0, 1 and 2"):
+        build(cfg.feature.mfcc)
+
+
+def test_what_is_no_mistake_of_the_user_stays_as_it_is():
+    with pytest.raises(HydraException, match=r"Error locating target 'ser\.nowhere\.Nothing'"):
+        build(OmegaConf.create({"_target_": "ser.nowhere.Nothing"}))
+
+
+@pytest.mark.parametrize(("synthetic", "name"), [(True, "tiny"), (False, "wav2vec2_base")])
+def test_auto_encoder_is_settled_wherever_it_is_referred_to(synthetic, name, caplog):
+    caplog.set_level(logging.INFO, logger="ser")
+    cfg = checked("model=ensemble")
+    settle_encoder(cfg, synthetic)
+    wanted = OmegaConf.to_container(load_option("encoder", name))
+    values = OmegaConf.to_container(cfg, resolve=False)
+    assert values["encoder"] == wanted
+    assert values["feature"]["embedding"]["encoder"] == wanted
+    assert values["model"]["wav2vec2"]["encoder"] == wanted
+    assert any(message.startswith(f"encoder=auto: {name} (") for message in caplog.messages)
+
+
+def test_auto_encoder_is_not_mentioned_where_none_is_read(caplog):
+    caplog.set_level(logging.INFO, logger="ser")
+    cfg = checked("model=tim")
+    settle_encoder(cfg, synthetic=False)
+    assert cfg.encoder.name == "wav2vec2_base" and caplog.messages == []
+
+
+def test_an_encoder_that_was_chosen_stays(caplog):
+    cfg = checked("model=wav2vec2", "encoder=hubert_base", "encoder.path=/weights")
+    settle_encoder(cfg, synthetic=True)
+    assert cfg.encoder.name == "hubert_base" and cfg.encoder.path == "/weights"
+    assert cfg.feature.embedding.encoder == cfg.encoder
+
+
+def test_a_path_given_to_auto_goes_to_the_default_encoder():
+    cfg = checked("model=wav2vec2", "encoder.path=/weights")
+    settle_encoder(cfg, synthetic=False)
+    assert cfg.feature.embedding.encoder.path == "/weights"
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "finetune", "before", "after"),
+    [
+        ("wav2vec2", "model.finetune", "lora", ["embedding"], ["waveform"]),
+        (
+            "ensemble",
+            "model.wav2vec2.finetune",
+            "last_n",
+            ["mfcc", "embedding"],
+            ["mfcc", "waveform"],
+        ),
+        (
+            "ensemble",
+            "model.wav2vec2.finetune",
+            "full",
+            ["mfcc", "embedding"],
+            ["mfcc", "waveform"],
+        ),
+    ],
+)
+def test_a_trained_encoder_reads_waveforms(model, option, finetune, before, after, caplog):
+    caplog.set_level(logging.INFO, logger="ser")
+    assert list(checked(f"model={model}").feature) == before and caplog.messages == []
+    cfg = checked(f"model={model}", f"{option}={finetune}")
+    assert list(cfg.feature) == after
+    assert cfg.feature.waveform == load_option("feature", "waveform").waveform
+    assert caplog.messages == [f"model={model} reads waveform here in place of embedding"]
+
+
+def test_a_front_end_that_fits_stays_as_it_was_chosen(caplog):
+    caplog.set_level(logging.INFO, logger="ser")
+    cfg = checked("model=wav2vec2", "model.finetune=lora", "feature=waveform")
+    assert list(cfg.feature) == ["waveform"] and caplog.messages == []
+
+
+def test_tim_on_frames_reads_the_encoders_frames():
+    cfg = checked("model=ensemble", "model.fusion=tim_on_frames")
+    assert set(cfg.feature) == {"embedding", "encoder_frames"}
+    settle_encoder(cfg, synthetic=True)
+    assert cfg.feature.encoder_frames.encoder == cfg.encoder
+    assert cfg.encoder.name == "tiny"
+
+
+SCRIPT = """
+from ser.config import command, given_overrides
+from ser.errors import SerError
+
+@command("train")
+def main(cfg):
+    print("seed", cfg.seed, given_overrides()[-1], flush=True)
+    if cfg.seed == 1:
+        raise SerError("seed 1 is\\n   cursed")
+    if cfg.seed == 2:
+        return cfg.dataset.root
+    return 0.5
+
+main()
+"""
+
+
+def run_script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), *words, f"runs_root={folder}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_mistake_ends_a_script_with_one_paragraph_and_status_2(tmp_path):
+    done = run_script(tmp_path, "seed=1")
+    assert done.returncode == 2 and done.stderr.strip() == "error: seed 1 is cursed"
+    assert done.stdout == f"seed 1 runs_root={tmp_path}\n"
+    done = run_script(tmp_path, "seed=2", "dataset=folder")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("\nerror: Missing mandatory value: dataset.root")
+    assert run_script(tmp_path, "seed=0").returncode == 0
+
+
+def test_a_multirun_does_the_other_jobs_first(tmp_path):
+    done = run_script(tmp_path, "-m", "seed=1,0", "~hydra.callbacks.multirun")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "seed 1" in done.stdout and "seed 0" in done.stdout
+    assert done.stderr.count("error: seed 1 is cursed") == 1

@@ -1,0 +1,89 @@
+"""`ser data plot`: whose clips are shown, and that what is drawn are those clips."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from ser import gallery
+from ser.audio import load_waveform
+from ser.errors import SerError
+from ser.gallery import choose_clips, draw_gallery
+from ser.speech_plots import SpeechPicture
+
+
+def clips_of(*rows: tuple[str, str | None, str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["speaker", "text", "emotion"])
+    return table.assign(id=[f"clip{n}" for n in range(len(table))])
+
+
+def test_the_sentence_with_the_most_emotions_is_shown():
+    chosen = choose_clips(
+        clips_of(
+            ("a", "one", "sad"), ("a", "one", "happy"), ("a", "two", "angry"),
+            ("b", "one", "sad"), ("b", "two", "sad"), ("b", "two", "happy"), ("b", "two", "angry"),
+            ("b", "two", "angry"),
+        )
+    )  # fmt: skip
+    assert set(chosen["speaker"]) == {"b"} and set(chosen["sentence"]) == {"two"}
+    assert sorted(chosen["id"]) == ["clip4", "clip5", "clip6"]
+
+
+def test_emotions_that_lack_the_sentence_come_from_the_speakers_others():
+    chosen = choose_clips(
+        clips_of(
+            ("a", "one", "sad"), ("a", "one", "happy"), ("a", "two", "angry"), ("a", "two", "sad"),
+            ("b", "one", "fearful"),
+        )
+    )  # fmt: skip
+    assert dict(zip(chosen["emotion"], chosen["id"], strict=True)) == {
+        "sad": "clip0", "happy": "clip1", "angry": "clip2",
+    }  # fmt: skip
+
+
+def test_clips_without_a_sentence():
+    chosen = choose_clips(clips_of(("a", None, "sad"), ("b", None, "sad"), ("b", None, "happy")))
+    assert chosen["id"].tolist() == ["clip1", "clip2"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    synthetic.write_corpus("savee", tmp_path / "data" / "savee", speakers=1)
+    synthetic.write_corpus("emodb", tmp_path / "data" / "emodb", speakers=2)
+    return tmp_path / "data"
+
+
+def test_figures_of_a_data_folder_show_each_corpus_clips(data, tmp_path, monkeypatch):
+    drawn: dict[str, dict[str, SpeechPicture]] = {}
+    draw = gallery.speech_figure
+
+    def kept(clips: dict[str, SpeechPicture], title: str, mel_hz: list[float]) -> Any:
+        drawn[title] = clips
+        assert len(mel_hz) == 64 and mel_hz[-1] == pytest.approx(8000)
+        return draw(clips, title, mel_hz)
+
+    monkeypatch.setattr(gallery, "speech_figure", kept)
+    paths = draw_gallery(data, tmp_path / "out", tmp_path / "cache")
+    assert [path.name for path in paths] == [
+        "class_balance.png", "durations.png", "emodb_by_emotion.png", "savee_by_emotion.png",
+    ]  # fmt: skip
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+    emodb, savee = drawn.values()
+    assert list(emodb) == ["neutral", "happy", "sad", "angry", "fearful", "disgust", "boredom"]
+    assert list(savee) == ["neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
+    samples = load_waveform(data / "savee" / "AudioData" / "DC" / "sa01.wav", 16_000)
+    picture = savee["sad"]
+    np.testing.assert_array_equal(picture.waveform, samples)
+    n_frames = 1 + len(samples) // 256
+    assert picture.logmel_db.shape == (n_frames, 64) and picture.mfcc.shape == (n_frames, 20)
+    assert picture.hop_ms == 16 and picture.sample_rate_hz == 16_000
+
+
+def test_a_folder_without_a_corpus(tmp_path):
+    with pytest.raises(SerError, match="No corpus was recognised"):
+        draw_gallery(tmp_path, tmp_path / "out", tmp_path / "cache")
+    assert not (tmp_path / "out").exists()

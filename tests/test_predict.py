@@ -1,0 +1,113 @@
+"""Audio in, emotions out: the streams that the model is handed, and the table that comes back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+from torch import Tensor
+
+from ser.audio import Waveform, load_waveform
+from ser.batch import Batch
+from ser.errors import SerError
+from ser.features import Feature, LogMel, RawWaveform
+from ser.features.base import JSON, Array
+from ser.models.base import EmotionModel
+from ser.predict import Recognizer
+
+CLASSES = ("happy", "sad", "angry")
+
+
+class Pooled(Feature):
+    """A stand-in for an encoder: half-precision mean and deviation of the samples, two layers."""
+
+    stream = "embedding"
+    dtype = np.float16
+    sample_rate_hz = 8000
+
+    def settings(self) -> dict[str, JSON]:
+        return {"class": "Pooled"}
+
+    def shape(self) -> tuple[int, ...]:
+        return (2, 2)
+
+    def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
+        return [np.array([[w.mean(), w.std()], [len(w), 0]], np.float16) for w in waveforms]
+
+
+class Seen(EmotionModel):
+    """Keeps the batches that it is shown, and answers what the test tells it to."""
+
+    def __init__(self, logits: Callable[[Batch], list[float]]) -> None:
+        super().__init__(3, ())
+        self.batches: list[Batch] = []
+        self.logits = logits
+
+    @classmethod
+    def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        return frozenset()
+
+    def forward(self, batch: Batch) -> Tensor:
+        self.batches.append(batch)
+        return torch.tensor([self.logits(batch)])
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Path]:
+    """A mono clip of 0.5 s at 16 kHz, and a stereo one of 0.25 s at 44.1 kHz."""
+    first, second = synthetic.tone("a", seconds=0.5), synthetic.tone("b", 0, 0, 0.25, 44_100)
+    stereo = np.stack([second, np.zeros_like(second)], axis=1)
+    return [
+        synthetic.write_clip(tmp_path / "a.wav", first),
+        synthetic.write_clip(tmp_path / "b.flac", stereo, 44_100),
+    ]
+
+
+def test_a_row_for_each_file(clips):
+    logits = {8000: [0.0, 2.0, 1.0], 4000: [3.0, 0.0, 0.0]}
+    model = Seen(lambda batch: logits[int(batch.waveform_length)])
+    answers = Recognizer(model, (RawWaveform(),), CLASSES).predict_files(clips)
+    names = [f"probability_{name}" for name in CLASSES]
+    assert list(answers) == ["path", "prediction", "confidence", *names]
+    assert answers["path"].tolist() == [str(path) for path in clips]
+    assert answers["prediction"].tolist() == ["sad", "happy"]
+    for row, values in zip(answers[names].to_numpy(), logits.values(), strict=True):
+        expected = np.exp(values) / np.exp(values).sum()
+        np.testing.assert_allclose(row, expected, rtol=1e-6)
+    assert answers["confidence"].tolist() == answers[names].max(axis=1).tolist()
+
+
+def test_every_stream_is_handed_over_as_a_batch_of_one(clips):
+    model = Seen(lambda batch: [0.0, 0.0, 0.0])
+    logmel = LogMel(n_mels=8, n_fft=512, hop_samples=256, sample_rate_hz=16_000)
+    features = (logmel, RawWaveform(), Pooled())
+    Recognizer(model, features, CLASSES).predict_files(clips)
+    for batch, path, seconds in zip(model.batches, clips, (0.5, 0.25), strict=True):
+        n = int(16_000 * seconds)
+        assert batch.waveform.shape == (1, n) and batch.waveform_length.tolist() == [n]
+        np.testing.assert_array_equal(batch.waveform[0], load_waveform(path))
+        assert batch.frames.shape == (1, 1 + n // 256, 8)
+        assert batch.frames_length.tolist() == [1 + n // 256]
+        assert batch.embedding.shape == (1, 2, 2) and batch.embedding.dtype == torch.float32
+        assert batch.embedding[0, 1, 0] == 8000 * seconds  # resampled to the feature's own rate
+        assert batch.target.shape == batch.index.shape == (1,)
+
+
+def test_files_are_answered_alone_whatever_stands_beside_them(clips):
+    model = Seen(lambda batch: [0.0, float(batch.waveform.std()), 0.0])
+    recognizer = Recognizer(model, (RawWaveform(),), CLASSES)
+    together = recognizer.predict_files(clips)
+    alone = recognizer.predict_files(clips[1:])
+    assert together.iloc[1].tolist() == alone.iloc[0].tolist()
+
+
+def test_a_file_that_cannot_be_read_is_named(clips, tmp_path):
+    recognizer = Recognizer(Seen(lambda batch: [0.0, 0.0, 0.0]), (RawWaveform(),), CLASSES)
+    (tmp_path / "text.wav").write_text("not audio")
+    with pytest.raises(SerError, match=r"text\.wav: cannot be decoded as audio"):
+        recognizer.predict_files([clips[0], tmp_path / "text.wav"])
+    with pytest.raises(SerError, match=r"none\.wav: there is no such file"):
+        recognizer.predict_files([tmp_path / "none.wav"])

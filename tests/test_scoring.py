@@ -1,0 +1,102 @@
+"""From batches to a table of predictions, its figures and its files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.metrics import balanced_accuracy_score
+
+from ser.batch import Batch
+from ser.scoring import figures_of, predict_clips, write_curves, write_predictions
+
+CLASSES = ("neutral", "happy", "sad")
+PROBABILITIES = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.2, 0.7, 0.1], [0.4, 0.3, 0.3]])
+ROWS = torch.tensor([12, 10, 13, 11])  # as a shuffled loader would give them
+
+
+pytestmark = [  # what ser.run.quieten silences in a run
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+]
+
+
+class Known(pl.LightningModule):
+    """Answers with the embedding, as if it were probabilities."""
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[torch.Tensor, ...]:
+        return batch.index, batch.target, batch.embedding
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    columns = {
+        "id": [f"tess/{row}" for row in range(4)],
+        "corpus": ["tess", "tess", "savee", "savee"],
+        "speaker": ["tess_OAF", "tess_OAF", "savee_DC", "savee_DC"],
+        "sex": ["female", "female", "male", "male"],
+        "intensity": [None] * 4, "text": ["a", "b", "c", "d"], "duration_s": [1.0, 2.0, 3.0, 4.0],
+        "path": [f"/data/{row}.wav" for row in range(4)],
+        "label": ["sad", "neutral", "neutral", "happy"],
+    }  # fmt: skip
+    return pd.DataFrame(columns, index=[10, 11, 12, 13])
+
+
+@pytest.fixture
+def predictions(table) -> pd.DataFrame:
+    target = torch.zeros(2, dtype=torch.long)
+    batches = [
+        Batch(index=ROWS[part], target=target, embedding=PROBABILITIES[part])
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    return predict_clips(trainer, Known(), loader, table, CLASSES)
+
+
+def test_each_clip_gets_its_own_answer(predictions):
+    rows = predictions.set_index("id")
+    assert rows.index.tolist() == ["tess/2", "tess/0", "tess/3", "tess/1"]
+    assert rows["truth"].tolist() == ["neutral", "sad", "happy", "neutral"]
+    assert rows["prediction"].tolist() == ["neutral", "sad", "happy", "neutral"]
+    assert rows["confidence"].tolist() == pytest.approx([0.5, 0.8, 0.7, 0.4])
+    assert rows.loc["tess/0", "probability_sad"] == pytest.approx(0.8)
+    assert rows.loc["tess/3", "path"] == "/data/3.wav" and rows.loc["tess/3", "sex"] == "male"
+
+
+def test_figures_have_the_keys_of_mlflow(predictions):
+    wrong = predictions.assign(prediction=["sad", "sad", "happy", "neutral"])
+    figures = figures_of(wrong, CLASSES, "test")
+    assert figures["test/uar"] == pytest.approx(
+        balanced_accuracy_score(wrong["truth"], wrong["prediction"])
+    )
+    assert figures["test/clips"] == 4 and figures["test/war"] == 0.75
+    assert figures["test/recall/neutral"] == 0.5
+    assert figures["test/corpus/tess/war"] == 1 and figures["test/corpus/savee/war"] == 0.5
+    assert {key.split("/")[0] for key in figures} == {"test"}
+
+
+def test_what_is_written_can_be_read(predictions, tmp_path):
+    write_predictions(tmp_path, predictions, CLASSES, "a run, test")
+    again = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert again["truth"].tolist() == predictions["truth"].tolist()
+    np.testing.assert_array_equal(again["confidence"], predictions["confidence"])
+    assert "UAR" in (tmp_path / "report.txt").read_text()
+    image = (tmp_path / "figures" / "confusion_matrix.png").read_bytes()
+    assert image.startswith(b"\x89PNG")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_curves_come_with_their_table(tmp_path):
+    history = [
+        {"epoch": float(epoch), "train/loss": 2.0 - epoch, "val/loss": 2.0, "train/uar": 0.1,
+         "val/uar": 0.1 * epoch}
+        for epoch in range(3)
+    ]  # fmt: skip
+    write_curves(tmp_path, history, "a run", "val/uar", "max")
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert table["epoch"].tolist() == [0, 1, 2] and table["train/loss"].tolist() == [2, 1, 0]
+    assert (tmp_path / "figures" / "training_curves.png").stat().st_size > 1000

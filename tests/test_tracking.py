@@ -1,0 +1,151 @@
+"""What lands in MLflow, read back through MLflow's own client."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ser import tracking
+from ser.errors import SerError
+from ser.tracking import PARENT_VARIABLE, Tracker, flatten, git_commit
+
+
+@pytest.fixture(autouse=True)
+def no_parent(monkeypatch):
+    monkeypatch.delenv(PARENT_VARIABLE, raising=False)
+
+
+def test_nested_options_become_dotted_keys():
+    config = {"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None, "f": {}}
+    assert flatten(config) == {"a.b.c": 1, "a.d": [1, 2], "e": None, "f": {}}
+
+
+def test_the_store_is_a_file_under_the_root_unless_told_otherwise(tmp_path):
+    own = Tracker(tmp_path / "runs", "x", None)
+    assert own.uri == f"sqlite:///{tmp_path}/runs/mlflow.db" and own.root.is_dir()
+    assert Tracker(tmp_path, "x", "http://elsewhere:5000").uri == "http://elsewhere:5000"
+
+
+def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
+    run_id = tracker.start("tim-demo", {"model": "tim"})
+    options = {"model": {"width": 39, "text": "x" * 400}, **{f"key{n}": n for n in range(150)}}
+    tracker.log_config(run_id, options)
+    tracker.log_metrics(run_id, {"test/uar": 0.25, **{f"many/{n}": n / 7 for n in range(1100)}})
+    tracker.set_tags(run_id, {"late": "yes"})
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    tracker.log_folder(run_id, tmp_path)
+    tracker.log_table(run_id, "comparison.md", "| a |\n")
+    tracker.finish(run_id, "FINISHED")
+
+    run = tracker.client.get_run(run_id)
+    assert run.info.run_name == "tim-demo" and run.info.status == "FINISHED"
+    assert run.data.tags["model"] == "tim" and run.data.tags["late"] == "yes"
+    assert len(run.data.params) == 152 and run.data.params["model.width"] == "39"
+    assert run.data.params["model.text"] == "x" * 250
+    assert len(run.data.metrics) == 1101 and run.data.metrics["test/uar"] == 0.25
+    assert run.data.metrics["many/1099"] == pytest.approx(157)
+    files = {file.path for file in tracker.client.list_artifacts(run_id)}
+    assert files == {"config.yaml", "comparison.md"}
+    assert run.info.artifact_uri.startswith((tracker.root / "artifacts").as_uri())
+
+
+def test_options_are_logged_once_and_a_resumed_run_keeps_them(tracker):
+    run_id = tracker.start("resumed", {})
+    tracker.log_config(run_id, {"seed": 0})
+    tracker.finish(run_id, "KILLED")
+    tracker.reopen(run_id)
+    tracker.log_config(run_id, {"seed": 1, "new": 2})
+    run = tracker.client.get_run(run_id)
+    assert run.info.status == "RUNNING" and run.data.params == {"seed": "0", "new": "2"}
+
+
+def test_lightnings_logger_writes_into_the_same_run(tracker):
+    run_id = tracker.start("logged", {})
+    logger = tracker.logger(run_id)
+    logger.log_metrics({"val/uar": 0.5}, step=3)
+    assert logger.run_id == run_id
+    (point,) = tracker.client.get_metric_history(run_id, "val/uar")
+    assert (point.value, point.step) == (0.5, 3)
+
+
+def test_children_of_a_parent_are_found(tracker):
+    with tracker.parent("sweep a", {"sweep": "a"}, None) as parent:
+        assert os.environ[PARENT_VARIABLE] == parent
+        ids = {}
+        for name, status in [("one", "FINISHED"), ("two", "FAILED"), ("two", "FINISHED")]:
+            run_id = tracker.start(name, {"config": name, "run_folder": f"/runs/{len(ids)}"})
+            tracker.log_config(run_id, {"model": {"name": name}})
+            tracker.log_metrics(run_id, {"test/uar": 0.5})
+            tracker.finish(run_id, status)
+            ids[run_id] = status
+        cut_off = tracker.start("three", {"config": "three", "run_folder": "/runs/3"})
+    tracker.finish(tracker.start("stranger", {"config": "one"}), "FINISHED")
+    assert PARENT_VARIABLE not in os.environ
+    assert tracker.client.get_run(parent).info.status == "FINISHED"
+
+    children = tracker.children(parent).set_index("run_id")
+    finished = {run_id for run_id, status in ids.items() if status == "FINISHED"}
+    assert set(children.index) == finished and cut_off not in children.index
+    assert set(children["model.name"]) == {"one", "two"} == set(children["config"])
+    assert children["test/uar"].tolist() == [0.5, 0.5]
+
+    assert tracker.find_child(parent, "one") == ("FINISHED", "/runs/0")
+    assert tracker.find_child(parent, "two") == ("FINISHED", "/runs/2")
+    assert tracker.find_child(parent, "three") == ("RUNNING", "/runs/3")
+    assert tracker.find_child(parent, "four") == (None, None)
+    assert tracker.children("no such parent").empty
+    tracker.finish(cut_off, "KILLED")
+
+
+def test_a_sweep_is_known_by_its_name_and_gone_on_with(tracker):
+    assert tracker.find_parent("b") is None
+    with tracker.parent("sweep b", {"sweep": "b"}, None) as parent:
+        pass
+    assert tracker.find_parent("b") == parent
+    with tracker.parent("sweep b", {"sweep": "b"}, parent) as again:
+        child = tracker.start("late", {})
+    assert again == parent
+    assert tracker.client.get_run(child).data.tags["mlflow.parentRunId"] == parent
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("bad"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_a_parent_ends_as_its_children_did(tracker, error, status):
+    with pytest.raises(type(error)), tracker.parent("cut off", {}, None) as parent:
+        raise error
+    assert tracker.client.get_run(parent).info.status == status
+    assert PARENT_VARIABLE not in os.environ
+
+
+def test_a_deleted_experiment_is_not_written_to(tracker):
+    gone = Tracker(tracker.root, "gone", None)
+    gone.start("first", {})
+    gone.client.delete_experiment(gone.client.get_experiment_by_name("gone").experiment_id)
+    with pytest.raises(SerError, match=r"experiment gone was deleted .* logger\.experiment=NAME"):
+        gone.start("second", {})
+
+
+def test_the_commit_is_marked_when_files_were_changed(tmp_path, monkeypatch):
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(tracking, "__file__", str(tmp_path / "tracking.py"))
+    assert git_commit() == "unknown"
+    git("init")
+    (tmp_path / "tracking.py").write_text("a = 1\n")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = git_commit()
+    assert len(clean) == 12 and int(clean, 16) >= 0
+    (tmp_path / "untracked.txt").write_text("b\n")
+    assert git_commit() == clean
+    Path(tmp_path / "tracking.py").write_text("a = 2\n")
+    assert git_commit() == f"{clean}+"
+
+
+def test_no_git_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert git_commit() == "unknown"
