@@ -66,6 +66,16 @@ class EpochLines(Callback):
         log.info("epoch %3d/%d  %s", trainer.current_epoch + 1, trainer.max_epochs or 0, figures)
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Of epochs that are equally good the latest is kept: its weights are the more annealed."""
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: torch.Tensor | None = None) -> bool:
+        """Whether this epoch becomes the best one."""
+        if super().check_monitor_top_k(trainer, current):
+            return True
+        return current is not None and bool(current == self.best_model_score)
+
+
 def standard_callbacks(
     folder: Path, *, seed: int, monitor: str, mode: str, patience: int
 ) -> tuple[list[Callback], History]:
@@ -74,7 +84,7 @@ def standard_callbacks(
     The best and the last checkpoint are `best.ckpt` and `last.ckpt` in `folder`.
     """
     history = History()
-    best = ModelCheckpoint(
+    best = BestCheckpoint(
         dirpath=folder,
         filename="best",
         monitor=monitor,

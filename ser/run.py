@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -179,13 +180,15 @@ def score_run(
     checkpoint = load_checkpoint(folder.best)
     task.load_state_dict(checkpoint["state_dict"])
     task.model.calibrate(lambda: data.in_order("val"))
-    checkpoint["state_dict"] = task.state_dict()
-    SafeCheckpointIO().save_checkpoint(checkpoint, folder.best)
     table, classes = job.material.speech.table, job.material.speech.classes
     metrics = {"best/epoch": float(checkpoint["epoch"])}
     val = predict_clips(trainer, task, data.in_order("val"), table, classes)
     metrics |= figures_of(val, classes, "best")
     val.to_parquet(folder.path / "validation_predictions.parquet", index=False)
+    if task.model.refits:
+        task.model.fit(lambda: chain(data.in_order("train"), data.in_order("val")))
+    checkpoint["state_dict"] = task.state_dict()
+    SafeCheckpointIO().save_checkpoint(checkpoint, folder.best)
     if not job.cfg.test:
         return metrics
     test = predict_clips(trainer, task, data.in_order("test"), table, classes)

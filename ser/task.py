@@ -98,8 +98,11 @@ class EmotionClassifier(pl.LightningModule):
         self.log_dict(values, batch_size=1)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over what is trainable, and its schedule."""
-        optimizer = self._optimizer([p for p in self.model.parameters() if p.requires_grad])
+        """The optimizer, each of the model's groups at its share of the rate, and the schedule."""
+        rates = self.model.learning_rates()
+        optimizer = self._optimizer([{"params": weights} for _, weights in rates])
+        for group, (factor, _) in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] *= factor
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = self._schedule(optimizer, steps, self._monitor, self._mode)
         return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}

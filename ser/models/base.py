@@ -28,9 +28,12 @@ class EmotionModel(nn.Module, ABC):
         reads: the streams of the batch that the model needs.
         n_classes: the number of classes.
         trainable: False when `fit` is the whole training.
+        refits: True for a model that chooses nothing on validation: once its validation figures
+            are taken, it is fitted again on train and validation together.
     """
 
     trainable: ClassVar[bool] = True
+    refits: ClassVar[bool] = False
 
     def __init__(self, n_classes: int, reads: Iterable[str]) -> None:
         super().__init__()
@@ -52,6 +55,10 @@ class EmotionModel(nn.Module, ABC):
 
     def fit(self, batches: Batches) -> None:
         """Take statistics of the train split; `batches()` starts a new pass over it."""
+
+    def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """Trainable parameters, each group with the factor of its learning rate."""
+        return [(1.0, [weight for weight in self.parameters() if weight.requires_grad])]
 
     def calibrate(self, batches: Batches) -> None:
         """Take what must come from the validation split, after training."""

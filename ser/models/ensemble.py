@@ -74,6 +74,11 @@ class Ensemble(EmotionModel):
         """What both arms read."""
         return TimNet.reads_of(options["tim"]) | Wav2Vec2Model.reads_of(options["wav2vec2"])
 
+    def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """Each arm at its own rate; what joins them at the optimizer's."""
+        joiner = [] if self.joiner is None else [(1.0, list(self.joiner.parameters()))]
+        return self.tim.learning_rates() + self.wav2vec2.learning_rates() + joiner
+
     def fit(self, batches: Batches) -> None:
         """Each arm takes its statistics of the train split."""
         self.tim.fit(batches)

@@ -27,6 +27,7 @@ class Linear(EmotionModel):
     """
 
     trainable: ClassVar[bool] = False
+    refits: ClassVar[bool] = True
     mean: Tensor
     deviation: Tensor
     weight: Tensor

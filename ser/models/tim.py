@@ -100,6 +100,7 @@ class TimNet(EmotionModel):
             the train split: low coefficients keep their larger share), `train` (mean and
             deviation of each feature on the train split) or
             `clip` (of the clip itself, which takes the microphone and the level away).
+        lr_factor: of the optimizer's learning rate, for this arm.
         jitter: in training, deviation of a random offset of each of a clip's features: another
             voice or microphone; 0 as published.
     """
@@ -118,11 +119,13 @@ class TimNet(EmotionModel):
         masked: bool,
         normalise: str,
         jitter: float,
+        lr_factor: float,
     ) -> None:
         super().__init__(n_classes, {"frames"})
         (n_features,) = stream_shape("TimNet", streams, "frames")
         width = width or n_features
         self.masked, self.n_blocks, self.jitter = masked, n_blocks, jitter
+        self.lr_factor = lr_factor
         check_choice("normalise", normalise, FrameScaler.KINDS)
         self.scaler = None if normalise == "none" else FrameScaler(n_features, normalise)
         self.forward_branch = TemporalBranch(
@@ -146,6 +149,10 @@ class TimNet(EmotionModel):
     def receptive_field(self) -> int:
         """Frames that one output frame sees in one direction: two taps, twice a block."""
         return int(2 ** (self.n_blocks + 1) - 1)
+
+    def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """One group, at the arm's own rate."""
+        return [(self.lr_factor, list(self.parameters()))]
 
     def fit(self, batches: Batches) -> None:
         """Take the features' statistics over the train split."""

@@ -77,6 +77,7 @@ class Wav2Vec2Model(EmotionModel):
         nonlinear: put a GELU on the summary; without it the arm is linear.
         input_dropout: of single values of the standardised embedding.
         dropout: of the summary.
+        lr_factor: of the optimizer's learning rate, for this arm.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Wav2Vec2Model(EmotionModel):
         nonlinear: bool,
         input_dropout: float,
         dropout: float,
+        lr_factor: float,
     ) -> None:
         check_choice("finetune", finetune, FINETUNE)
         super().__init__(n_classes, self.reads_of({"finetune": finetune}))
@@ -111,6 +113,7 @@ class Wav2Vec2Model(EmotionModel):
         self.weighting = LayerWeighting(n_layers, n_inputs, layers, hidden)
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.nonlinear, self.input_dropout = nonlinear, input_dropout
+        self.lr_factor = lr_factor
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, n_classes)
         self.n_outputs = hidden
@@ -119,6 +122,10 @@ class Wav2Vec2Model(EmotionModel):
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
         """Pooled embeddings of a frozen encoder, waveforms for one that is trained."""
         return frozenset({"embedding" if options["finetune"] == "none" else "waveform"})
+
+    def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """What is trained, at the arm's own rate."""
+        return [(self.lr_factor, [p for p in self.parameters() if p.requires_grad])]
 
     def fit(self, batches: Batches) -> None:
         """Take every layer's statistics over the train split."""
