@@ -86,11 +86,12 @@ def compute_features(
 def compute_copies(
     cfg: DictConfig, features: Sequence[Feature], table: pd.DataFrame
 ) -> dict[str, list[FeatureStore]]:
-    """Every stream of the augmented copies of these clips: `augment.copies` stores each."""
+    """The augmented copies of these clips: `augment.copies` stores of each chosen stream."""
     augment: WaveformAugment = build(cfg.augment.waveform)
-    copies: dict[str, list[FeatureStore]] = {feature.stream: [] for feature in features}
+    chosen = [feature for feature in features if feature.stream in cfg.augment.streams]
+    copies: dict[str, list[FeatureStore]] = {feature.stream: [] for feature in chosen}
     for copy in range(cfg.augment.copies):
-        augmented = [Augmented(feature, augment, copy) for feature in features]
+        augmented = [Augmented(feature, augment, copy) for feature in chosen]
         for stream, stores in compute_features(Path(cfg.cache_root), augmented, table).items():
             copies[stream] += stores
     return copies

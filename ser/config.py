@@ -112,6 +112,8 @@ def settle_encoder(cfg: DictConfig, synthetic: bool) -> None:
     """
     if cfg.encoder.name == "auto":
         _choose_encoder(cfg, synthetic)
+    if cfg.encoder.get("path"):  # a run is resumed and scored from other folders too
+        cfg.encoder.path = str(Path(cfg.encoder.path).absolute())
     OmegaConf.resolve(cfg)
 
 
@@ -119,6 +121,12 @@ def _choose_encoder(cfg: DictConfig, synthetic: bool) -> None:
     name = DEMO_ENCODER if synthetic else DEFAULT_ENCODER
     chosen = load_option("encoder", name)
     if cfg.encoder.path is not None:
+        if "path" not in chosen:
+            raise SerError(
+                f"encoder.path={cfg.encoder.path} needs the encoder that lies there, and the demo "
+                f"corpus takes encoder={name}, which has no files. Name it: encoder=wav2vec2_base, "
+                "or another of conf/encoder/."
+            )
         chosen.path = cfg.encoder.path
     if any("encoder" in node for node in cfg.feature.values()):
         why = "the demo corpus; random weights" if synthetic else "the default"
@@ -167,6 +175,7 @@ def _words(names: Any) -> str:
 def check(cfg: DictConfig) -> None:
     """Refuse impossible options before any data or weight is touched."""
     OmegaConf.set_struct(cfg, False)
+    cfg.dataset.root = str(Path(cfg.dataset.root).absolute())
     choices = {
         "loss.imbalance": (cfg.loss.imbalance, ("weights", "sampler", "none")),
         "dataset.source": (cfg.dataset.source, ("auto", "combined", "corpus", "demo")),

@@ -142,6 +142,8 @@ class Tracker:
     @contextmanager
     def parent(self, name: str, tags: Mapping[str, str], run_id: str | None) -> Iterator[str]:
         """A parent run, new or gone on with; runs started inside are its children."""
+        if run_id is not None:
+            self.reopen(run_id)
         parent = run_id or self.start(name, tags)
         os.environ[PARENT_VARIABLE] = parent
         status = "FAILED"

@@ -1,114 +1,16 @@
 """Downloads from a server on this machine that breaks off, forgets Range and lies."""
 
 import hashlib
-import io
 import json
-import threading
-import zipfile
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import synthetic
+from serving import clips, get, zipped
 
 from ser.corpora.download import download
-from ser.corpora.sources import Archive, Dataverse, GitLfs
-from ser.corpora.transfer import DownloadError, Retry
+from ser.corpora.sources import Archive, Dataverse
+from ser.corpora.transfer import DownloadError
 from ser.errors import SerError
-
-FAST = Retry(attempts=3, pause_s=0.0)
-
-
-@dataclass
-class Server:
-    """Files by path (with the query), and the ways in which it misbehaves."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    ranges: bool = True
-    break_after: dict[str, list[int]] = field(default_factory=dict)  # bytes sent, one a request
-    busy: int = 0
-    requests: list[tuple[str, str | None]] = field(default_factory=list)
-
-
-@pytest.fixture
-def server():
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked = self.headers.get("Range")
-            state.requests.append((self.path, asked))
-            content = state.files.get(self.path)
-            if state.busy:
-                state.busy -= 1
-                self.send_error(503)
-            elif content is None:
-                self.send_error(404)
-            else:
-                self.answer(content, asked if state.ranges else None)
-
-        def answer(self, content, asked):
-            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-            if asked and start >= len(content):
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(content)}")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self.send_response(206 if asked else 200)
-            if asked:
-                last = len(content) - 1
-                self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
-            body = content[start:]
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            breaks = state.break_after.get(self.path)
-            self.wfile.write(body[: breaks.pop(0)] if breaks else body)
-
-        def log_message(self, *_):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-    thread.start()
-    yield state
-    http.shutdown()
-    thread.join()
-    http.server_close()
-
-
-def zipped(root, names=None):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for path in sorted(root.rglob("*")):
-            if path.is_file():
-                file.write(path, path.relative_to(root))
-        for name, content in (names or {}).items():
-            file.writestr(name, content)
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def emodb(tmp_path, server):
-    synthetic.write_corpus("emodb", tmp_path / "made")
-    content = zipped(tmp_path / "made")
-    server.files["/emodb.zip"] = content
-    return Archive(
-        f"{server.url}/emodb.zip",
-        len(content),
-        hashlib.md5(content).hexdigest(),
-        hashlib.sha256(content).hexdigest(),
-    )
-
-
-def get(name, root, source, **options):
-    return download(name, root / "data", source=source, retry=FAST, progress=False, **options)
-
-
-def clips(folder):
-    return sorted(path.name for path in folder.rglob("*.wav"))
 
 
 def test_archive(tmp_path, emodb, server):
@@ -253,64 +155,3 @@ def test_dataverse_without_a_list(tmp_path, server):
     server.files[address] = b'{"status": "ERROR"}'
     with pytest.raises(DownloadError, match="something else than a list"):
         get("tess", tmp_path, Dataverse(server.url, "doi:X"))
-
-
-@pytest.fixture
-def crema_d(tmp_path, server):
-    made = tmp_path / "made" / "CREMA-D-master"
-    for path in synthetic.write_corpus("crema_d", made, speakers=1):
-        content = path.read_bytes()
-        server.files[f"/media/AudioWAV/{path.name}"] = content
-        synthetic.write_pointer(path, hashlib.sha256(content).hexdigest(), len(content))
-        synthetic.write_pointer(made / "AudioMP3" / f"{path.stem}.mp3")
-    server.files["/master.zip"] = zipped(tmp_path / "made")
-    return GitLfs(
-        f"{server.url}/master.zip", f"{server.url}/media/", "AudioWAV",
-        extra_files=("VideoDemographics.csv",),
-    )  # fmt: skip
-
-
-def contents(folder):
-    return {f"/media/AudioWAV/{path.name}": path.read_bytes() for path in folder.rglob("*.wav")}
-
-
-def test_git_lfs(tmp_path, crema_d, server):
-    folder = get("crema_d", tmp_path, crema_d, workers=2)
-    assert sorted(path.name for path in folder.iterdir()) == ["AudioWAV", "VideoDemographics.csv"]
-    assert contents(folder).items() <= server.files.items() and len(contents(folder)) == 6
-
-
-def test_git_lfs_goes_on_with_the_clips_that_are_still_pointers(tmp_path, crema_d, server):
-    last = "/media/AudioWAV/1001_TIE_SAD_XX.wav"
-    lost = server.files.pop(last)
-    with pytest.raises(DownloadError, match="404"):
-        get("crema_d", tmp_path, crema_d, workers=1)
-    assert not (tmp_path / "data" / "crema_d").exists()
-    server.files[last] = lost
-    before = len(server.requests)
-    get("crema_d", tmp_path, crema_d, workers=1)
-    assert [path for path, _ in server.requests[before:]] == [last]
-
-
-def test_git_lfs_pointers_in_a_plain_clone_are_replaced(tmp_path, crema_d, server):
-    clone = tmp_path / "data" / "crema_d"
-    clone.parent.mkdir()
-    (tmp_path / "made" / "CREMA-D-master").rename(clone)
-    get("crema_d", tmp_path, crema_d)
-    assert contents(clone).items() <= server.files.items()
-    assert all(path != "/master.zip" for path, _ in server.requests)
-
-
-def test_a_clip_that_is_not_what_its_pointer_says_is_refused(tmp_path, crema_d, server):
-    name = "/media/AudioWAV/1001_TIE_SAD_XX.wav"
-    server.files[name] = bytes(len(server.files[name]))
-    with pytest.raises(DownloadError, match="wrong checksum"):
-        get("crema_d", tmp_path, crema_d)
-
-
-def test_a_pointer_without_oid(tmp_path, crema_d):
-    pointer = tmp_path / "data" / "crema_d" / "1001_TIE_SAD_XX.wav"
-    pointer.parent.mkdir(parents=True)
-    pointer.write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(DownloadError, match="without oid or size"):
-        get("crema_d", tmp_path, crema_d)

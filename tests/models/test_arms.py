@@ -28,6 +28,7 @@ TIM = {
     "masked": True,
     "normalise": "train",
     "jitter": 0.0,
+    "lr_factor": 1.0,
 }
 ARM = {
     "encoder": None,
@@ -41,6 +42,7 @@ ARM = {
     "nonlinear": True,
     "input_dropout": 0.1,
     "dropout": 0.1,
+    "lr_factor": 1.0,
 }
 STREAMS = {"frames": (4,), "embedding": (3, 6)}
 
@@ -164,3 +166,12 @@ def test_both_arms_are_trained_by_losses_of_their_own(fusion: str) -> None:
 def test_unknown_fusion() -> None:
     with pytest.raises(SerError, match="fusion=sum is no option"):
         ensemble("sum")
+
+
+def test_each_arm_of_an_ensemble_learns_at_its_own_rate() -> None:
+    model = ensemble("gated")
+    model.tim.lr_factor, model.wav2vec2.lr_factor = 2.0, 0.5
+    rates = model.learning_rates()
+    assert [factor for factor, _ in rates] == [2.0, 0.5, 1.0]
+    grouped = [id(weight) for _, weights in rates for weight in weights]
+    assert sorted(grouped) == sorted(id(weight) for weight in model.parameters())

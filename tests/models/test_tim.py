@@ -24,6 +24,7 @@ PAPER = {
     "masked": False,
     "normalise": "none",
     "jitter": 0.0,
+    "lr_factor": 1.0,
 }
 
 
