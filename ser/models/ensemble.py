@@ -11,7 +11,7 @@ from ser.batch import Batch
 from ser.models.base import Batches, EmotionModel, check_choice, moved
 from ser.models.linear import class_weights
 from ser.models.tim import TimNet
-from ser.models.wav2vec2 import Wav2Vec2Model
+from ser.models.wav2vec2 import Wav2Vec2Model, mean_log_probabilities
 
 FUSIONS = ("mean_logits", "concat", "gated", "stacked", "tim_on_frames")
 META_PENALTY = 1.0  # scikit-learn's default C, on 2 * n_classes log-probabilities
@@ -98,7 +98,7 @@ class Ensemble(EmotionModel):
         joined = self._join(tim, wav2vec2)
         if self.joiner is None:
             joined = joined.detach()
-        return [joined, self.tim.classify(tim), self.wav2vec2.classify(wav2vec2)]
+        return [joined, self.tim.classify(tim), *self.wav2vec2.each_head(wav2vec2)]
 
     def _arms(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Both summaries: (batch, tim width), (batch, wav2vec2 width)."""
@@ -115,8 +115,9 @@ class Ensemble(EmotionModel):
 
     def _log_probabilities(self, tim: Tensor, wav2vec2: Tensor) -> Tensor:
         """(batch, 2 arms, n_classes)."""
-        logits = torch.stack([self.tim.classify(tim), self.wav2vec2.classify(wav2vec2)], 1)
-        return logits.float().log_softmax(-1)
+        heads = self.wav2vec2.each_head(wav2vec2)
+        arms = [self.tim.classify(tim).float().log_softmax(-1), mean_log_probabilities(heads)]
+        return torch.stack(arms, 1)
 
     def calibrate(self, batches: Batches) -> None:
         """Fit the `stacked` meta-learner on validation; the other ways of joining need nothing."""

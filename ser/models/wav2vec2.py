@@ -73,7 +73,10 @@ class Wav2Vec2Model(EmotionModel):
         lora_rank, lora_alpha, lora_dropout: of finetune=lora (Hu et al., ICLR 2022).
         layers: encoder layers used, 0 being the transformer's input; `all`, or `inner` for all
             but the first and the last.
-        hidden: width of the clip's summary.
+        heads: classifiers side by side, each with its own layer weights, projection and dropout;
+            each has a loss of its own and the clip's logits are the mean of their log-probabilities
+            (an ensemble within the model: Lee et al. 2015, arXiv 1511.06314).
+        hidden: width of each head's summary of the clip.
         nonlinear: put a GELU on the summary; without it the arm is linear.
         input_dropout: of single values of the standardised embedding.
         dropout: of the summary.
@@ -91,6 +94,7 @@ class Wav2Vec2Model(EmotionModel):
         lora_alpha: int,
         lora_dropout: float,
         layers: Sequence[int] | str,
+        heads: int,
         hidden: int,
         nonlinear: bool,
         input_dropout: float,
@@ -110,13 +114,15 @@ class Wav2Vec2Model(EmotionModel):
             elif finetune == "lora":
                 add_lora(self.encoder, lora_rank, lora_alpha, lora_dropout)
             n_layers, n_inputs = self.encoder.n_layers, 2 * self.encoder.width
-        self.weighting = LayerWeighting(n_layers, n_inputs, layers, hidden)
-        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.weightings = nn.ModuleList(
+            LayerWeighting(n_layers, n_inputs, layers, hidden) for _ in range(heads)
+        )
+        self.bias = nn.Parameter(torch.zeros(heads * hidden))
         self.nonlinear, self.input_dropout = nonlinear, input_dropout
         self.lr_factor = lr_factor
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden, n_classes)
-        self.n_outputs = hidden
+        self.heads = nn.ModuleList(nn.Linear(hidden, n_classes) for _ in range(heads))
+        self.n_outputs = heads * hidden
 
     @classmethod
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
@@ -132,7 +138,9 @@ class Wav2Vec2Model(EmotionModel):
         training = self.training
         self.eval()
         with torch.no_grad():
-            self.weighting.fit(self.embed(batch) for batch in batches())
+            for weighting in self.weightings:
+                assert isinstance(weighting, LayerWeighting)
+                weighting.fit(self.embed(batch) for batch in batches())
         self.train(training)
 
     def embed(self, batch: Batch) -> Tensor:
@@ -148,18 +156,31 @@ class Wav2Vec2Model(EmotionModel):
         return pooled.reshape(n_layers, n_clips, -1).transpose(0, 1)
 
     def summary(self, batch: Batch) -> Tensor:
-        """(batch, hidden)."""
-        summary: Tensor = self.weighting(self.embed(batch), self.input_dropout) + self.bias
+        """Every head's summary side by side: (batch, heads * hidden)."""
+        embedding = self.embed(batch)
+        parts = [weighting(embedding, self.input_dropout) for weighting in self.weightings]
+        summary = torch.cat(parts, dim=1) + self.bias
         return F.gelu(summary) if self.nonlinear else summary
 
-    def classify(self, summary: Tensor) -> Tensor:
-        """(batch, hidden) -> logits (batch, n_classes)."""
-        logits: Tensor = self.head(self.dropout(summary))
-        return logits
+    def each_head(self, summary: Tensor) -> list[Tensor]:
+        """(batch, heads * hidden) -> each head's logits (batch, n_classes)."""
+        parts = self.dropout(summary).chunk(len(self.heads), dim=1)
+        return [head(part) for head, part in zip(self.heads, parts, strict=True)]
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (batch, n_classes)."""
-        return self.classify(self.summary(batch))
+        """Mean log-probability of the heads: (batch, n_classes)."""
+        return mean_log_probabilities(self.each_head(self.summary(batch)))
+
+    def training_logits(self, batch: Batch) -> list[Tensor]:
+        """The mean, without a gradient, then each head's own."""
+        each = self.each_head(self.summary(batch))
+        return [mean_log_probabilities(each).detach(), *each]
+
+
+def mean_log_probabilities(logits: Sequence[Tensor]) -> Tensor:
+    """Several logits (batch, n_classes) -> the mean of their log-probabilities."""
+    mean = torch.stack([each.float().log_softmax(-1) for each in logits]).mean(0)
+    return mean.log_softmax(-1)
 
 
 def _loaded(encoder: EncoderWeights | None, finetune: str) -> SpeechEncoder:

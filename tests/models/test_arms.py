@@ -38,6 +38,7 @@ ARM = {
     "lora_alpha": 4,
     "lora_dropout": 0.0,
     "layers": "all",
+    "heads": 2,
     "hidden": 8,
     "nonlinear": True,
     "input_dropout": 0.1,
@@ -107,7 +108,7 @@ def test_linear_on_two_of_three_classes() -> None:
 
 def test_layer_weights_start_equal_and_ignore_other_layers() -> None:
     model = Wav2Vec2Model(N_CLASSES, {"embedding": (3, 6)}, **{**ARM, "layers": [0, 2]}).eval()
-    assert model.weighting.weight.softmax(0).tolist() == [0.5, 0.5]
+    assert model.weightings[0].weight.softmax(0).tolist() == [0.5, 0.5]
     batch = random_batch(4, 0)
     other = batch._replace(embedding=batch.embedding.clone())
     other.embedding[:, 1] += 1.0
