@@ -31,7 +31,7 @@ demo: setup  ## train, evaluate and report the ensemble on synthetic speech made
 
 .PHONY: test
 test: setup  ## run the tests (no network, no GPU, no corpora needed)
-	$(PY) -m pytest -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto --dist loadfile
 
 .PHONY: ui
 ui: setup  ## open the MLflow page on http://127.0.0.1:5000
@@ -52,11 +52,11 @@ check: setup  ## format, lint, types, layers and the fast tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PY) -m pytest -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto --dist loadfile
 
 .PHONY: coverage
 coverage: setup  ## branch coverage of ser/ (at least 90 %)
-	$(PY) -m pytest -q --cov=ser --cov-branch --cov-fail-under=90 --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto --dist loadfile --cov=ser --cov-branch --cov-fail-under=90 --cov-report=term:skip-covered
 
 .PHONY: lock
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)

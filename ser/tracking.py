@@ -46,7 +46,9 @@ class Tracker:
             if found is None:
                 return str(
                     self.client.create_experiment(
-                        self.experiment, artifact_location=self._artifacts
+                        self.experiment,
+                        artifact_location=self._artifacts,
+                        tags={"mlflow.experimentKind": "custom_model_development"},
                     )
                 )
             if found.lifecycle_stage == "deleted":
