@@ -194,4 +194,9 @@ def check(cfg: DictConfig) -> None:
     for option, value in positive.items():
         if not isinstance(value, int) or value < 1:
             raise SerError(f"{option}={value}: it must be a whole number of at least 1.")
+    if cfg.augment.copies and cfg.augment.waveform is None:
+        raise SerError(
+            f"augment.copies={cfg.augment.copies}: copies are made by a waveform augmentation, and "
+            "this option of augment has none. Choose augment=waveform, or drop augment.copies."
+        )
     settle_front_end(cfg)
