@@ -23,9 +23,9 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 DEFAULT_ENCODER, DEMO_ENCODER = "wav2vec2_base", "tiny"
 MISTAKE = 2  # exit status of a run that a user's mistake ended
 
-# Threads of a parallel loop sleep at its end and do not spin: with two runs on two cores, spinning
-# made a training step 10 to 40 times slower (docs/log.md). Read by OpenMP when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of a parallel loop soon sleep at its end in place of spinning: with two runs on two cores,
+# spinning made a training step 10 times slower (docs/log.md). Read when torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 Job = Callable[[DictConfig], Any]
 _failed: list[SerError] = []

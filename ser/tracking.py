@@ -35,6 +35,7 @@ class Tracker:
     @property
     def client(self) -> "MlflowClient":
         """MLflow's client on this store."""
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # no word on making its tables
         from mlflow import MlflowClient
 
         return MlflowClient(self.uri)
