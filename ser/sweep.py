@@ -70,7 +70,7 @@ def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[list[str]]:
 
 
 def _count_folds(cfg: DictConfig) -> int:
-    folds: int = build(cfg.split).count_folds(speech_of(cfg).table)
+    folds: int = build(cfg.split).folds_of(speech_of(cfg).table)
     return folds
 
 

@@ -192,3 +192,9 @@ def test_random_is_stratified_by_corpus_and_label() -> None:
     test = table[table["id"].isin(split.test)].groupby(["corpus", "label"]).size()
     assert test["tess"].between(3, 5).all() and test["savee"].between(7, 9).all()
     assert abs(len(split.test) - 72) <= 1 and abs(len(split.val) - 36) <= 1
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_folds_of_takes_the_table_that_split_takes(option: str) -> None:
+    table = table_for(option)
+    assert policy_of(option).folds_of(table) == split_of(option, table).n_folds

@@ -104,6 +104,10 @@ class SplitPolicy(ABC):
         check_leaks(split, rows)
         return split
 
+    def folds_of(self, table: pd.DataFrame) -> int:
+        """How many folds the policy has on `table`, as `split` takes it."""
+        return self.count_folds(sorted_rows(table))
+
     def _check_fold(self, n_folds: int) -> None:
         if 0 <= self.fold < n_folds:
             return
