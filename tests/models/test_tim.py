@@ -78,7 +78,10 @@ def test_receptive_field(n_blocks: int, expected: int) -> None:
 
 def test_receptive_field_is_what_the_network_sees() -> None:
     model = paper(n_features=4, n_blocks=2).eval()
-    frames = torch.randn(1, 20, 4, requires_grad=True)
+    with torch.no_grad():  # all positive: no ReLU hides a frame
+        for weight in model.forward_branch.parameters():
+            weight.abs_()
+    frames = torch.rand(1, 20, 4, requires_grad=True)
     packing = Packing(torch.tensor([20]))
     rows = packing.pack(frames)
     rows = F.pad(F.linear(rows, model.forward_branch.stem.weight[..., 0]), (0, 4))
