@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -134,12 +133,6 @@ def build_model(model: Any, features: Sequence[Feature], classes: Sequence[str])
     streams = {feature.stream: feature.shape() for feature in features}
     built: EmotionModel = build(options, n_classes=len(classes), streams=streams)
     return built
-
-
-def model_class(cfg: DictConfig) -> type[EmotionModel]:
-    """The class that `cfg.model` names."""
-    found: type[EmotionModel] = hydra.utils.get_class(cfg.model._target_)
-    return found
 
 
 def card_of(cfg: DictConfig, material: Material) -> dict[str, Any]:

@@ -187,10 +187,6 @@ class EmotionDataModule(pl.LightningDataModule):
         """Batches of the validation part, in order."""
         return self.in_order("val")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the test part, in order."""
-        return self.in_order("test")
-
     def in_order(self, part: str) -> DataLoader[Batch]:
         """Batches of `train`, `val` or `test` as recorded, in order."""
         dataset = {"train": self.train, "val": self.val, "test": self.test}[part]

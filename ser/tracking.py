@@ -101,11 +101,6 @@ class Tracker:
         """Copy a run folder into the run's artifacts."""
         self.client.log_artifacts(run_id, str(folder))
 
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a run."""
-        for key, value in tags.items():
-            self.client.set_tag(run_id, key, value)
-
     def finish(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)

@@ -199,7 +199,7 @@ def test_parts_are_served_in_order_and_as_recorded(parts):
     train = [batch.index.tolist() for batch in data.in_order("train")]
     assert train == [[0, 1, 2], [3]]
     assert [batch.index.tolist() for batch in data.val_dataloader()] == [[4, 5]]
-    assert [batch.index.tolist() for batch in data.test_dataloader()] == [[6, 7]]
+    assert [batch.index.tolist() for batch in data.in_order("test")] == [[6, 7]]
     values = {value for batch in data.in_order("train") for value in batch.frames[:, 0, 0].tolist()}
     assert values == {0, 1, 2, 3}
     assert data.val.n_versions == data.test.n_versions == 1

@@ -32,7 +32,6 @@ def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
     options = {"model": {"width": 39, "text": "x" * 400}, **{f"key{n}": n for n in range(150)}}
     tracker.log_config(run_id, options)
     tracker.log_metrics(run_id, {"test/uar": 0.25, **{f"many/{n}": n / 7 for n in range(1100)}})
-    tracker.set_tags(run_id, {"late": "yes"})
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     tracker.log_folder(run_id, tmp_path)
     tracker.log_table(run_id, "comparison.md", "| a |\n")
@@ -40,7 +39,7 @@ def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
 
     run = tracker.client.get_run(run_id)
     assert run.info.run_name == "tim-demo" and run.info.status == "FINISHED"
-    assert run.data.tags["model"] == "tim" and run.data.tags["late"] == "yes"
+    assert run.data.tags["model"] == "tim"
     assert len(run.data.params) == 152 and run.data.params["model.width"] == "39"
     assert run.data.params["model.text"] == "x" * 250
     assert len(run.data.metrics) == 1101 and run.data.metrics["test/uar"] == 0.25
