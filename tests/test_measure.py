@@ -1,0 +1,53 @@
+"""What the benches share."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.measure import PeakMemory, Table, Timing, compare, markdown, write_section
+
+
+def test_ratio_is_taken_within_a_round() -> None:
+    ours = [Timing(1.0, 1.0, 0.0), Timing(2.0, 2.0, 0.0), Timing(4.0, 4.0, 0.0)]
+    theirs = [Timing(3.0, 3.0, 0.0), Timing(4.0, 4.0, 0.0), Timing(20.0, 9.0, 7.0)]
+    table = Table({"ours": ours, "theirs": theirs})
+    assert table.ratios("theirs") == [3.0, 2.0, 5.0]
+    assert str(table).splitlines()[3] == "| theirs | 4 | 4 | 7 | 3.00 [2.00, 5.00] |"
+
+
+def test_compare_alternates_and_warms_up() -> None:
+    calls: list[str] = []
+    compare(lambda: calls.append("a"), {"b": lambda: calls.append("b")}, repeats=2)
+    assert calls == ["a", "b", "a", "b", "b", "a"]
+
+
+def test_compare_times_what_sleeps() -> None:
+    table = compare(lambda: None, {"sleep": lambda: time.sleep(0.02)}, repeats=1, warm_up=False)
+    assert table.seconds("sleep") >= 0.02
+    assert table.cpu_s("sleep") < 0.02
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux keeps the peak")
+def test_peak_memory_forgets_what_was_before() -> None:
+    big = np.ones(2**26, dtype=np.uint8)
+    del big
+    with PeakMemory() as memory:
+        np.ones(2**25, dtype=np.uint8)
+    assert 24 < memory.added_mib < 48
+
+
+def test_write_section_replaces_between_its_markers(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    write_section(document, "one", "## One\n\nfirst")
+    write_section(document, "two", "## Two")
+    write_section(document, "one", "## One\n\nagain")
+    text = document.read_text()
+    assert text.startswith("# Performance\n\n<!-- begin one -->\n## One\n\nagain\n<!-- end one -->")
+    assert "first" not in text
+    assert text.count("## Two") == 1
+
+
+def test_markdown_aligns_numbers_right() -> None:
+    assert markdown(["", "s"], [["a", 1]]) == "|  | s |\n| --- | ---: |\n| a | 1 |"
