@@ -1,6 +1,6 @@
 """Audio in, emotions out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ser.audio import load_waveform
+from ser.audio import Waveform, load_waveform
 from ser.batch import Batch
 from ser.data import PADDED, pad
 from ser.features import Feature
@@ -42,15 +42,27 @@ class Recognizer:
 
     def predict_file(self, path: Path) -> np.ndarray:
         """Probabilities (classes,) of one file."""
+        rates = {feature.sample_rate_hz for feature in self.features}
+        clip = {rate: load_waveform(path, rate) for rate in rates}
+        return self.predict_waveforms([clip], [str(path)])[0]
+
+    def predict_waveforms(
+        self, clips: Sequence[Mapping[int, Waveform]], keys: Sequence[str]
+    ) -> np.ndarray:
+        """Probabilities (clips, classes) of clips in memory, scored as one batch.
+
+        Each clip maps a sample rate in hertz to its mono samples, for every rate that the
+        features ask for; `keys` names the clips.
+        """
         streams: dict[str, torch.Tensor] = {}
         for feature in self.features:
-            waveform = load_waveform(path, feature.sample_rate_hz)
-            (value,) = feature.extract([waveform], [str(path)])
+            waveforms = [clip[feature.sample_rate_hz] for clip in clips]
+            values = feature.extract(waveforms, keys)
             if feature.stream in PADDED:
-                streams[feature.stream], streams[f"{feature.stream}_length"] = pad([value])
+                streams[feature.stream], streams[f"{feature.stream}_length"] = pad(values)
             else:
-                streams[feature.stream] = torch.from_numpy(value)[None].float()
-        one = torch.zeros(1, dtype=torch.long)
+                streams[feature.stream] = torch.from_numpy(np.stack(values)).float()
+        zeros = torch.zeros(len(clips), dtype=torch.long)
         with torch.inference_mode():
-            logits = self.model(Batch(index=one, target=one, **streams))
-        return np.asarray(logits[0].float().softmax(0).cpu())
+            logits = self.model(Batch(index=zeros, target=zeros, **streams))
+        return np.asarray(logits.float().softmax(1).cpu())
