@@ -15,6 +15,8 @@ Waveform = npt.NDArray[np.float32]
 SAMPLE_RATE_HZ = 16_000
 """What every speech encoder here was trained on, and the rate of all features that do not say."""
 
+_INT16_STEP = np.float32(2.0**-15)
+
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -33,12 +35,28 @@ def read_audio(path: Path) -> tuple[npt.NDArray[np.float32], int]:
             "corpus again, or mend the path."
         )
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            samples, rate = _decode(file), int(file.samplerate)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise SerError(_unreadable(path, error)) from error
     if len(samples) == 0:
         raise SerError(f"{path}: the file decodes to no samples. Remove it or fetch it again.")
-    return samples, int(rate)
+    return samples, rate
+
+
+def _decode(file: soundfile.SoundFile) -> npt.NDArray[np.float32]:
+    """All samples (samples, channels), full scale is 1.
+
+    16-bit files are scaled here: libsndfile took .84 ms for 3.3 s at 48 kHz to give floats, .20
+    for integers and their conversion, and the numbers are the same.
+    """
+    samples: npt.NDArray[np.float32]
+    if file.subtype != "PCM_16":
+        samples = file.read(dtype="float32", always_2d=True)
+        return samples
+    samples = file.read(dtype="int16", always_2d=True).astype(np.float32)
+    samples *= _INT16_STEP
+    return samples
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -53,7 +71,14 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 def mix_down(samples: npt.NDArray[np.float32]) -> Waveform:
     """(samples, channels) to mono by the mean of the channels."""
-    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    n_channels = samples.shape[1]
+    if n_channels == 1:
+        return samples[:, 0]
+    total = samples[:, 0].copy()  # channel by channel: numpy's mean over a short axis is slow
+    for channel in range(1, n_channels):
+        total += samples[:, channel]
+    total /= np.float32(n_channels)
+    return total
 
 
 def resample(waveform: Waveform, from_hz: int, to_hz: int) -> Waveform:

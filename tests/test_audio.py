@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser.audio import centre_crop_or_pad, load_waveform, read_audio
+from ser.audio import centre_crop_or_pad, load_waveform, mix_down, read_audio
 from ser.errors import SerError
 
 
@@ -22,6 +22,21 @@ def test_stereo_is_mixed_down_by_the_mean(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         load_waveform(tmp_path / "stereo.wav"), samples.mean(axis=1), atol=1e-7
     )
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [("wav", "PCM_16"), ("flac", "PCM_16"),
+                                                 ("wav", "PCM_24"), ("wav", "ULAW")])  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_samples_are_bit_for_bit_libsndfiles(
+    tmp_path: Path, suffix: str, subtype: str, channels: int
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, 2 * _noise(5000, channels), 16_000, subtype=subtype)
+    expected, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    samples, rate = read_audio(path)
+    assert rate == 16_000 and samples.dtype == np.float32
+    np.testing.assert_array_equal(samples, expected)
+    np.testing.assert_array_equal(mix_down(samples), expected.mean(axis=1, dtype=np.float32))
 
 
 @pytest.mark.parametrize("to_hz", [16_000, 22_050])

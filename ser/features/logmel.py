@@ -1,17 +1,13 @@
-"""Log-mel spectrogram with librosa's numbers, computed by torchaudio."""
+"""Log-mel spectrogram with librosa's numbers."""
 
 from collections.abc import Sequence
 from functools import cached_property
 
 import torch
-from torch import nn
-from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
 from ser.audio import Waveform
 from ser.features.base import JSON, Array, Feature
-
-_TOP_DB = 80.0
-"""Quieter than this below the clip's loudest is clipped, as in librosa.power_to_db."""
+from ser.features.mel import MelDecibels
 
 
 class LogMel(Feature):
@@ -49,20 +45,9 @@ class LogMel(Feature):
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (frames, n_mels) array a clip, float32."""
         with torch.inference_mode():
-            return [
-                self._transform(torch.tensor(waveform)).T.contiguous().numpy()
-                for waveform in waveforms
-            ]
+            # copies: a view would keep the frames of all clips alive
+            return [decibels.clone().numpy() for decibels in self._decibels(waveforms)]
 
     @cached_property
-    def _transform(self) -> nn.Module:
-        mel = MelSpectrogram(
-            sample_rate=self.sample_rate_hz,
-            n_fft=self.n_fft,
-            hop_length=self.hop_samples,
-            n_mels=self.n_mels,
-            pad_mode="constant",
-            norm="slaney",
-            mel_scale="slaney",
-        )
-        return nn.Sequential(mel, AmplitudeToDB("power", _TOP_DB))
+    def _decibels(self) -> MelDecibels:
+        return MelDecibels(self.n_mels, self.n_fft, self.hop_samples, self.sample_rate_hz)

@@ -1,15 +1,16 @@
-"""Mel-frequency cepstral coefficients with librosa's numbers, computed by torchaudio."""
+"""Mel-frequency cepstral coefficients with librosa's numbers."""
 
 from collections.abc import Sequence
 from functools import cached_property
 
 import torch
-from torchaudio.functional import compute_deltas
-from torchaudio.transforms import MFCC
+from torch import Tensor
+from torchaudio.functional import compute_deltas, create_dct
 
 from ser.audio import Waveform, centre_crop_or_pad
 from ser.errors import SerError
 from ser.features.base import JSON, Array, Feature
+from ser.features.mel import MelDecibels
 
 _DELTA_WIDTH = 9
 """Frames of the regression window of a delta, librosa's default."""
@@ -75,30 +76,28 @@ class Mfcc(Feature):
 
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (frames, n_features) array a clip, float32."""
-        return [self._extract_one(waveform) for waveform in waveforms]
-
-    def _extract_one(self, waveform: Waveform) -> Array:
         if self.n_samples is not None:
-            waveform = centre_crop_or_pad(waveform, self.n_samples)
+            waveforms = [centre_crop_or_pad(waveform, self.n_samples) for waveform in waveforms]
         with torch.inference_mode():
-            orders = [self._transform(torch.tensor(waveform))]  # (n_mfcc, frames)
-            for _ in range(self.deltas):
-                orders.append(compute_deltas(orders[-1], win_length=_DELTA_WIDTH))
-            features: Array = torch.cat(orders).T.contiguous().numpy()
+            return [self._coefficients(decibels) for decibels in self._decibels(waveforms)]
+
+    def _coefficients(self, decibels: Tensor) -> Array:
+        """(frames, n_mels) to (frames, n_features)."""
+        features: Array
+        if self.deltas == 0:
+            features = (decibels @ self._dct).numpy()
+            return features
+        orders = [(decibels @ self._dct).T]  # (n_mfcc, frames)
+        for _ in range(self.deltas):
+            orders.append(compute_deltas(orders[-1], win_length=_DELTA_WIDTH))
+        features = torch.cat(orders).T.contiguous().numpy()
         return features
 
     @cached_property
-    def _transform(self) -> MFCC:
-        return MFCC(
-            sample_rate=self.sample_rate_hz,
-            n_mfcc=self.n_mfcc,
-            norm="ortho",
-            melkwargs={
-                "n_fft": self.n_fft,
-                "hop_length": self.hop_samples,
-                "n_mels": self.n_mels,
-                "pad_mode": "constant",
-                "norm": "slaney",
-                "mel_scale": "slaney",
-            },
-        )
+    def _decibels(self) -> MelDecibels:
+        return MelDecibels(self.n_mels, self.n_fft, self.hop_samples, self.sample_rate_hz)
+
+    @cached_property
+    def _dct(self) -> Tensor:
+        dct: Tensor = create_dct(self.n_mfcc, self.n_mels, norm="ortho")  # (n_mels, n_mfcc)
+        return dct
