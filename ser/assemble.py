@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from ser.augment import Augmented, WaveformAugment
+from ser.augment import Augmented
+from ser.babble import Voices
 from ser.cache import Clip, FeatureCache, FeatureStore
 from ser.config import build, plain, settle_encoder
 from ser.data import EmotionDataModule
@@ -86,7 +87,7 @@ def compute_copies(
     cfg: DictConfig, features: Sequence[Feature], table: pd.DataFrame
 ) -> dict[str, list[FeatureStore]]:
     """The augmented copies of these clips: `augment.copies` stores of each chosen stream."""
-    augment: WaveformAugment = build(cfg.augment.waveform)
+    augment = build(cfg.augment.waveform).with_voices(voices_of(table))
     chosen = [feature for feature in features if feature.stream in cfg.augment.streams]
     copies: dict[str, list[FeatureStore]] = {feature.stream: [] for feature in chosen}
     for copy in range(cfg.augment.copies):
@@ -94,6 +95,14 @@ def compute_copies(
         for stream, stores in compute_features(Path(cfg.cache_root), augmented, table).items():
             copies[stream] += stores
     return copies
+
+
+def voices_of(table: pd.DataFrame) -> Voices:
+    """The clips of a table as the pool that babble is mixed from."""
+    paths = {
+        sha256: Path(path) for sha256, path in zip(table["sha256"], table["path"], strict=True)
+    }
+    return Voices(paths, dict(zip(table["sha256"], table["speaker"], strict=True)))
 
 
 def clips_of(table: pd.DataFrame) -> list[Clip]:

@@ -1,16 +1,33 @@
 """Augmentation: of the waveform before the features, and of the features in a batch."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torchaudio.functional as F
 from torch import Tensor, nn
 
+from ser.babble import Voices
 from ser.batch import Batch
+from ser.conditions import FAMILIES, Degradation
+from ser.errors import SerError
 from ser.features import Feature
+
+SPEED_STEPS = 20  # of 5 %: the resampling kernel of 1.05 is small, that of 1.0473 is not
+
+
+class WaveformChange(Protocol):
+    """What `Augmented` does to each clip: an augmentation, or a condition of an evaluation."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """All that determines the numbers."""
+
+    def __call__(
+        self, waveform: np.ndarray, sample_rate_hz: int, seed: int, key: str
+    ) -> np.ndarray:
+        """The changed clip (samples,) float32; `key` is the hash of the clip's content."""
 
 
 class WaveformAugment:
@@ -41,7 +58,13 @@ class WaveformAugment:
         ranges = {name: list(values) for name, values in self.ranges.items()}
         return {"probability": self.probability, **ranges, "version": 1}
 
-    def __call__(self, waveform: np.ndarray, sample_rate_hz: int, seed: int) -> np.ndarray:
+    def with_voices(self, voices: Voices) -> "WaveformAugment":
+        """The same: it mixes no voices in."""
+        return self
+
+    def __call__(
+        self, waveform: np.ndarray, sample_rate_hz: int, seed: int, key: str = ""
+    ) -> np.ndarray:
         """An augmented copy (samples,) float32; the same seed gives the same copy."""
         draw = np.random.default_rng(seed)
         noise = torch.Generator().manual_seed(seed)
@@ -51,7 +74,7 @@ class WaveformAugment:
         }
         sound = torch.from_numpy(waveform)
         if drawn["speed"] is not None:
-            factor = round(drawn["speed"] * 20) / 20  # steps of 5 %: the resampling kernel is small
+            factor = _in_steps(drawn["speed"])
             sound = F.speed(sound, sample_rate_hz, factor)[0] if factor != 1 else sound
         if drawn["low_pass_hz"] is not None:
             sound = F.lowpass_biquad(sound, sample_rate_hz, drawn["low_pass_hz"])
@@ -63,10 +86,69 @@ class WaveformAugment:
         return sound.float().numpy()
 
 
-class Augmented(Feature):
-    """The features of an augmented copy of each clip; `copy` numbers the copies."""
+def _in_steps(speed: float) -> float:
+    return round(speed * SPEED_STEPS) / SPEED_STEPS
 
-    def __init__(self, feature: Feature, augment: WaveformAugment, copy: int) -> None:
+
+class RobustAugment:
+    """A random chain of listening conditions, from the room to the line.
+
+    `steps` are taken in order. Each has `families` (one is drawn), `chance` of being taken and
+    `severity` (low, high), drawn uniformly. Raises SerError for a step that cannot be.
+    """
+
+    def __init__(self, *, steps: Sequence[Mapping[str, Any]], voices: Voices | None = None) -> None:
+        self.steps = [
+            (tuple(step["families"]), float(step["chance"]), tuple(step["severity"]))
+            for step in steps
+        ]
+        self.voices = voices
+        for families, chance, severity in self.steps:
+            wrong = [family for family in families if family not in FAMILIES]
+            if wrong or not families or not 0 <= chance <= 1 or len(severity) != 2:
+                raise SerError(
+                    f"augment.waveform.steps: families={list(families)} chance={chance} severity="
+                    f"{list(severity)} is no step. Families are of {', '.join(FAMILIES)}, chance "
+                    "is from 0 to 1, severity is [low, high]."
+                )
+
+    def with_voices(self, voices: Voices) -> "RobustAugment":
+        """The same, with babble from these clips."""
+        steps = [
+            {"families": families, "chance": chance, "severity": severity}
+            for families, chance, severity in self.steps
+        ]
+        return RobustAugment(steps=steps, voices=voices)
+
+    def settings(self) -> dict[str, Any]:
+        """All that determines the numbers."""
+        heard = any("babble" in families for families, _, _ in self.steps)
+        pool = self.voices.digest if self.voices and heard else None
+        steps = [
+            [list(families), chance, list(severity)] for families, chance, severity in self.steps
+        ]
+        return {"steps": steps, "voices": pool, "version": 1}
+
+    def __call__(
+        self, waveform: np.ndarray, sample_rate_hz: int, seed: int, key: str
+    ) -> np.ndarray:
+        """An augmented copy (samples,) float32; the same seed and key give the same copy."""
+        draw = np.random.default_rng(seed)
+        for families, chance, (low, high) in self.steps:
+            taken = draw.random() < chance
+            family, severity = families[draw.integers(len(families))], draw.uniform(low, high)
+            step_seed = int(draw.integers(2**32))
+            if taken:
+                severity = _in_steps(severity) if family == "speed" else severity
+                change = Degradation(family, float(severity), self.voices)
+                waveform = change(waveform, sample_rate_hz, step_seed, key)
+        return waveform
+
+
+class Augmented(Feature):
+    """The features of a changed copy of each clip; `copy` numbers the copies."""
+
+    def __init__(self, feature: Feature, augment: WaveformChange, copy: int) -> None:
         self.stream = feature.stream  # type: ignore[misc]
         self.dtype = feature.dtype  # type: ignore[misc]
         self.sample_rate_hz = feature.sample_rate_hz
@@ -76,7 +158,7 @@ class Augmented(Feature):
         """The feature's own settings, the augmentation's, and the number of the copy."""
         return {
             **self._feature.settings(),
-            "augment": self._augment.settings(),
+            "augment": dict(self._augment.settings()),
             "copy": self._copy,
         }
 
@@ -87,7 +169,7 @@ class Augmented(Feature):
     def extract(self, waveforms: Sequence[np.ndarray], keys: Sequence[str]) -> list[np.ndarray]:
         """Augment each clip, seeded by its content and the copy's number, then extract."""
         copies = [
-            self._augment(waveform, self.sample_rate_hz, self._seed(key))
+            self._augment(waveform, self.sample_rate_hz, self._seed(key), key)
             for waveform, key in zip(waveforms, keys, strict=True)
         ]
         return self._feature.extract(copies, keys)
