@@ -25,6 +25,7 @@ examples
   ser data plot data/ravdess             waveform, log-mel and MFCC by emotion, durations, balance
   ser predict RUN call.wav               the emotion of a recording
   ser wrong RUN                          the test clips that the run got wrong, surest first
+  ser explain RUN                        what it learned, and its mistakes to listen to, as pages
 
 RUN is a run folder, an MLflow run id, a checkpoint, or `last`.
 Training, scoring and sweeps: python train.py --help, evaluate.py --help, sweep.py --help.
@@ -67,7 +68,28 @@ def build_parser() -> argparse.ArgumentParser:
     wrong.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
     wrong.add_argument("--limit", type=int, default=20, help="how many on a terminal (20)")
     wrong.set_defaults(run_command=_wrong)
+    _add_explain_commands(commands)
     return parser
+
+
+def _add_explain_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    explain = commands.add_parser("explain", help="figures and pages on what a run learned")
+    explain.add_argument(
+        "runs", nargs="+", metavar="RUN", help="the run; further ones are counted in its mistakes"
+    )
+    explain.add_argument(
+        "--clip", type=Path, help="only: when in this recording the model heard it"
+    )
+    explain.add_argument("--limit", type=int, default=40, help="clips on the page of mistakes (40)")
+    explain.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
+    explain.set_defaults(run_command=_explain)
+
+    card = commands.add_parser(
+        "card", help="write a run's MODEL_CARD.md anew, from what it has now"
+    )
+    card.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
+    card.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
+    card.set_defaults(run_command=_card)
 
 
 def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -170,3 +192,21 @@ def _wrong(options: argparse.Namespace) -> None:
         )
     predictions = pd.read_parquet(folder.predictions)
     render_wrong(predictions, options.limit, folder.path.name, Console())
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from ser.explain import explain, explain_clip
+
+    folders = [_find(named) for named in options.runs]
+    if options.clip is None:
+        paths = explain(folders, limit=options.limit, encoder_path=options.encoder_path)
+    else:
+        paths = explain_clip(folders[0], options.clip, encoder_path=options.encoder_path)
+    for path in paths:
+        print(path)
+
+
+def _card(options: argparse.Namespace) -> None:
+    from ser.explain import rewrite_card
+
+    print(rewrite_card(_find(options.run), encoder_path=options.encoder_path))

@@ -6,7 +6,7 @@ caller saves it, logs it, or displays it in a notebook.
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
+Place = Literal["center", "edge"]
 
 FIGURE_NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
 DPI = 150  # sharp on a doubled screen, under 200 kB a file
@@ -113,21 +114,27 @@ def recall_figure(recalls: pd.DataFrame, title: str) -> "Figure":
     axes.text(1.005, 1 / len(recalls), "chance", transform=axes.get_yaxis_transform(), va="center")
     axes.set(xlabel="", ylabel="recall", ylim=(0, 1.05))
     axes.legend(title="", loc="upper left", bbox_to_anchor=(0, -0.1), ncols=3, frameon=False)
-    _plain(axes)
+    unframed(axes)
     return figure
 
 
-def layer_weights_figure(weights: Sequence[float], title: str) -> "Figure":
-    """What share each encoder layer has in the pooled embedding.
+def layer_weights_figure(
+    weights: npt.NDArray[np.floating], layers: Sequence[int], title: str
+) -> "Figure":
+    """What share each encoder layer has in the clip's summary: bars the mean, dots each head.
 
-    ``weights: (layers,)`` after the softmax, summing to 1; layer 0 is the encoder's input.
+    ``weights: (heads, layers)`` after the softmax, each head's summing to 1; ``layers`` are their
+    numbers in the encoder, layer 0 being its input.
     """
-    labels = [str(layer) for layer in range(len(weights))]
-    figure = _bars(weights, labels, f"{title}: learned layer weights")
+    names = [str(layer) for layer in layers]
+    figure = _bars(weights.mean(axis=0), names, title, label_type="center", color="white")
     axes = figure.axes[0]
+    if len(weights) > 1:
+        for head in weights:
+            axes.plot(range(len(layers)), head, "o", color="#1a1a1a", markersize=3, alpha=0.6)
     axes.set(xlabel="encoder layer (0 = input to the first)", ylabel="weight")
-    axes.axhline(1 / len(weights), color="black", linestyle=":", linewidth=1)
-    axes.text(1.005, 1 / len(weights), "equal", transform=axes.get_yaxis_transform(), va="center")
+    axes.axhline(1 / len(layers), color="black", linestyle=":", linewidth=1)
+    axes.text(1.005, 1 / len(layers), "equal", transform=axes.get_yaxis_transform(), va="center")
     return figure
 
 
@@ -140,7 +147,7 @@ def scale_weights_figure(weights: Sequence[float], title: str, hop_ms: float) ->
     spans_s = [(1 + 2 * (2**block - 1)) * hop_ms / 1000 for block in range(1, len(weights) + 1)]
     heard = [f"{s:.1f} s" if s >= 1 else f"{1000 * s:.0f} ms" for s in spans_s]
     labels = [f"{2**block}\n{span}" for block, span in enumerate(heard)]
-    figure = _bars(weights, labels, f"{title}: learned weight of each temporal scale")
+    figure = _bars(weights, labels, title, label_type="edge", color="black")
     figure.axes[0].set(xlabel="dilation of the block, and what it hears", ylabel="weight")
     return figure
 
@@ -177,22 +184,29 @@ def _curves(axes: "Axes", history: pd.DataFrame, metric: str, best: int) -> None
     axes.set_xlabel("epoch", fontsize=11)
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False)
-    _plain(axes)
+    unframed(axes)
 
 
-def _bars(weights: Sequence[float], labels: Sequence[str], title: str) -> "Figure":
-    """One bar a weight, its value over it."""
+def _bars(
+    weights: Sequence[float] | Array,
+    labels: Sequence[str],
+    title: str,
+    label_type: Place,
+    color: str,
+) -> "Figure":
+    """One bar a weight, its value in its `center` or beyond its `edge`."""
     figure = new_figure(max(6.0, 0.62 * len(weights) + 1.8), 3.6, title)
     axes = figure.subplots()
-    bars = axes.bar(labels, np.asarray(weights, dtype=float), color=VAL_COLOUR)
-    axes.bar_label(bars, fmt="%.2f", fontsize=9, padding=2)
+    bars = axes.bar(range(len(labels)), np.asarray(weights, dtype=float), color=VAL_COLOUR)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.bar_label(bars, fmt="%.2f", fontsize=9, padding=2, color=color, label_type=label_type)
     axes.margins(y=0.12)
     axes.axhline(0, color="black", linewidth=0.8)
-    _plain(axes)
+    unframed(axes)
     return figure
 
 
-def _plain(axes: "Axes") -> None:
+def unframed(axes: "Axes") -> None:
     """No frame at the top and right, and faint horizontal guides behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)

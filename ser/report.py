@@ -34,10 +34,9 @@ def render_results(
     _show(_class_cells(classes), "by emotion", console)
 
 
-def results_markdown(figures: Mapping[str, float], classes: pd.DataFrame, title: str) -> str:
-    """The tables of ``render_results`` in Markdown, to keep with the run."""
-    parts = (f"## {title}", markdown(_figure_cells(figures)), markdown(_class_cells(classes)))
-    return "\n\n".join(parts) + "\n"
+def class_markdown(classes: pd.DataFrame) -> str:
+    """The table by emotion of ``render_results`` in Markdown, to keep with the run."""
+    return markdown(_class_cells(classes))
 
 
 def compare_runs(

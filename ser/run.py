@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ser.data import EmotionDataModule
 from ser.errors import SerError
 from ser.features import Feature
 from ser.metrics import class_report, confusion, score_groups
+from ser.model_card import write_model_card
 from ser.models.base import EmotionModel
 from ser.report import render_results
 from ser.run_folder import RunFolder, create_run_folder, find_run
@@ -83,7 +85,8 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     }
     run_id = tracker.start(name, tags)
     OmegaConf.save(cfg, folder.config)
-    folder.set_state(run_id=run_id, status="running")
+    command = shlex.join(["python", "train.py", *overrides])
+    folder.set_state(run_id=run_id, status="running", commit=tags["git_commit"], command=command)
     tracker.log_config(run_id, plain(cfg))
     log.info("run folder %s", folder.path)
     return _work(job, folder, tracker, run_id)
@@ -125,6 +128,7 @@ def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
             metrics = _train_and_score(job, folder, tracker.logger(run_id))
             tracker.log_metrics(run_id, metrics)
             folder.write_metrics(metrics)
+            write_model_card(job.cfg, job.material, job.model, job.features, folder, metrics)
             tracker.log_folder(run_id, folder.path)
             folder.set_state(status="finished")
         status = "FINISHED"

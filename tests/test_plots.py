@@ -142,9 +142,13 @@ def test_recalls_have_a_bar_for_each_class_and_arm(arms: list[str]) -> None:
 
 
 def test_weights_are_bars_with_their_values() -> None:
-    layers = plots.layer_weights_figure(np.full(13, 1 / 13), "wav2vec2")
-    heights = [bar.get_height() for bar in layers.axes[0].containers[0]]
-    assert heights == pytest.approx([1 / 13] * 13)
+    heads = np.array([[0.2, 0.5, 0.3], [0.4, 0.3, 0.3]])
+    layers = plots.layer_weights_figure(heads, [1, 2, 3], "wav2vec2")
+    axes = layers.axes[0]
+    assert [bar.get_height() for bar in axes.containers[0]] == pytest.approx([0.3, 0.4, 0.3])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "3"]
+    dots = [list(line.get_ydata()) for line in axes.get_lines() if line.get_marker() == "o"]
+    assert dots == heads.tolist()
     check_nothing_is_cut_off(layers)
     scales = plots.scale_weights_figure([0.5, -0.25, 1.0], "tim", hop_ms=100)
     labels = [tick.get_text() for tick in scales.axes[0].get_xticklabels()]
@@ -189,5 +193,5 @@ def test_balance_stacks_corpora_and_totals_them(clips: pd.DataFrame) -> None:
 def test_figures_leave_no_pyplot_state() -> None:
     import matplotlib.pyplot as plt
 
-    plots.layer_weights_figure([0.5, 0.5], "wav2vec2")
+    plots.layer_weights_figure(np.array([[0.5, 0.5]]), [0, 1], "wav2vec2")
     assert plt.get_fignums() == []

@@ -88,6 +88,8 @@ class Corpus(ABC):
     licence: ClassVar[str]
     citation: ClassVar[str]
     url: ClassVar[str]
+    recording: ClassVar[str] = ""
+    """How the emotions came about, for a model card; empty where it is not known."""
     emotions: ClassVar[tuple[str, ...]] = ()
     """Canonical classes, in canonical order; empty where the user's folder decides."""
     folders: ClassVar[tuple[str, ...]] = ()

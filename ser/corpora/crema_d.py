@@ -67,6 +67,7 @@ class CremaD(Corpus):
     licence = "ODbL 1.0 (contents: DbCL 1.0)"
     citation = "Cao et al. (2014), IEEE Transactions on Affective Computing 5(4): 377-390"
     url = _REPOSITORY
+    recording = "acted, on twelve sentences"
     emotions: ClassVar[tuple[str, ...]] = tuple(_EMOTIONS.values())
     folders = ("crema_d", "CREMA-D-master")
     name_rule = "`{actor}_{sentence}_{emotion}_{level}`, as `1001_DFA_ANG_XX.wav`"

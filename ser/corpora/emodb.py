@@ -60,6 +60,7 @@ class EmoDb(Corpus):
     licence = "free for research"
     citation = "Burkhardt, Paeschke, Rolfes, Sendlmeier & Weiss (2005), Interspeech"
     url = "http://emodb.bilderbar.info/"
+    recording = "acted, on ten sentences"
     emotions: ClassVar[tuple[str, ...]] = tuple(_EMOTIONS.values())
     folders = ("emodb", "berlin-database-of-emotional-speech-emodb")
     name_rule = "`SSTTTEv` (speaker, sentence, emotion, version), as `03a01Fa.wav`"

@@ -42,6 +42,7 @@ class Ravdess(Corpus):
     licence = "CC BY-NC-SA 4.0"
     citation = "Livingstone & Russo (2018), PLoS ONE 13(5): e0196391"
     url = "https://zenodo.org/records/1188976"
+    recording = "acted by professional actors, in a studio, on two sentences"
     emotions: ClassVar[tuple[str, ...]] = tuple(_EMOTIONS.values())
     folders: ClassVar[tuple[str, ...]] = (
         "ravdess",
@@ -102,6 +103,7 @@ class RavdessSong(Ravdess):
 
     name = "ravdess_song"
     title = "RAVDESS song"
+    recording = "sung by professional actors, in a studio, on two sentences"
     emotions: ClassVar[tuple[str, ...]] = tuple(_EMOTIONS.values())[:6]
     folders: ClassVar[tuple[str, ...]] = (
         "ravdess_song",

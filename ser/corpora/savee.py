@@ -36,6 +36,7 @@ class Savee(Corpus):
     licence = "research only, on registration"
     citation = "Haq & Jackson (2010), Machine Audition, ch. 17, 398-423"
     url = "http://kahlan.eps.surrey.ac.uk/savee/"
+    recording = "acted by four men, on read sentences"
     emotions = tuple(_EMOTIONS.values())
     folders = (
         "savee",

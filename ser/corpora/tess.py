@@ -33,6 +33,7 @@ class Tess(Corpus):
     licence = "CC BY-NC-ND 4.0"
     citation = "Pichora-Fuller & Dupuis (2020), Borealis, doi:10.5683/SP2/E8H2MF"
     url = "https://doi.org/10.5683/SP2/E8H2MF"
+    recording = "acted by two women, on one carrier phrase"
     emotions = ("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
     folders = (
         "tess",

@@ -1,0 +1,204 @@
+"""The clips that models get wrong, as one HTML page to listen to: no server, no other file.
+
+Audio and pictures are inside the page, so it opens from a disk or an e-mail alike.
+"""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ser.audio import SAMPLE_RATE_HZ, Waveform, load_waveform
+from ser.corpora import CORPORA
+from ser.errors import SerError
+from ser.features import LogMel
+
+AUDIO_LIMIT_BYTES = 25_000_000  # of FLAC in a page: what browsers and mail still take
+PEAK = 0.9  # of full scale: RAVDESS at its own level is too quiet to hear
+N_MELS, N_FFT, HOP_SAMPLES = 64, 512, 160
+RANGE_DB = 70  # below the loudest point; the rest is the room
+FACTS = ("id", "corpus", "speaker", "sex", "intensity", "text", "duration_s", "path", "truth")
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A clip as the page holds it: data addresses, or why there is no player."""
+
+    audio: str
+    picture: str
+    silence: str
+    level: str
+    n_bytes: int
+
+
+def count_wrong(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The clips that a run got wrong, those most often wrong first; then the surest mistakes.
+
+    ``runs`` maps a run's name to its predictions table. A row has the clip's facts, ``scored`` and
+    ``wrong`` (runs), ``prediction`` (the commonest wrong answer), ``confidence`` (its mean over
+    the runs that gave it) and ``probability_<class>`` (mean over the runs that scored the clip).
+    Raises SerError when the runs name different classes.
+    """
+    tables = [table.assign(run=name) for name, table in runs.items()]
+    shares = {name: _classes(table) for name, table in runs.items()}
+    first = next(iter(shares))
+    for name, classes in shares.items():
+        if classes != shares[first]:
+            raise SerError(
+                f"{name} knows {', '.join(classes)}, but {first} knows {', '.join(shares[first])}. "
+                "Their mistakes can be counted together only on the same classes: give runs of one "
+                "label set."
+            )
+    answers = pd.concat(tables, ignore_index=True)
+    by_clip = answers.groupby("id", sort=True)
+    facts = by_clip[[column for column in FACTS if column != "id"]].first()
+    facts["scored"] = by_clip.size()
+    facts = facts.join(by_clip[[f"probability_{name}" for name in shares[first]]].mean())
+    mistakes = answers[answers["truth"] != answers["prediction"]]
+    facts = facts.join(_commonest(mistakes), how="inner")
+    ordered = facts.sort_values(["wrong", "confidence"], ascending=False, kind="stable")
+    return ordered.reset_index()
+
+
+def _classes(table: pd.DataFrame) -> list[str]:
+    prefix = "probability_"
+    return [c.removeprefix(prefix) for c in table.columns if str(c).startswith(prefix)]
+
+
+def _commonest(mistakes: pd.DataFrame) -> pd.DataFrame:
+    """By id: ``wrong`` answers, the commonest of them, and its mean confidence."""
+    pairs = mistakes.groupby(["id", "prediction"])["confidence"].agg(["size", "mean"])
+    ordered = pairs.sort_values(["size", "mean"], ascending=False).reset_index()
+    best = ordered.drop_duplicates("id").set_index("id")
+    return pd.DataFrame(
+        {
+            "wrong": pairs["size"].groupby("id").sum(),
+            "prediction": best["prediction"],
+            "confidence": best["mean"],
+        }
+    )
+
+
+def clips_page(runs: Mapping[str, pd.DataFrame], limit: int, title: str) -> str:
+    """The page of the ``limit`` clips most often wrong, as HTML.
+
+    A clip whose file is gone keeps its card and says so; so does one past AUDIO_LIMIT_BYTES.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    wrong = count_wrong(runs)
+    shown = wrong.head(limit)
+    left = AUDIO_LIMIT_BYTES
+    cards = []
+    for row in shown.to_dict("records"):
+        sound = _sound(row["path"], left)
+        left -= sound.n_bytes
+        cards.append(_card(row, sound, runs))
+    scored = len({clip for table in runs.values() for clip in table["id"]})
+    often = "" if len(runs) == 1 else f" by at least one of {len(runs)} runs"
+    environment = Environment(
+        loader=PackageLoader("ser"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("wrong_clips.html").render(
+        title=title,
+        summary=f"{len(wrong):,} of {scored:,} test clips were recognised wrongly{often}; "
+        + (f"these are the {len(cards)} worst." if len(cards) < len(wrong) else "these are they."),
+        notices=_licences(shown),
+        runs=list(runs),
+        filters=_filters(shown),
+        clips=cards,
+    )
+
+
+def _filters(shown: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
+    labels = {"truth": "acted", "prediction": "taken for", "speaker": "speaker"}
+    return [(key, label, sorted(shown[key].unique())) for key, label in labels.items()]
+
+
+def _licences(shown: pd.DataFrame) -> list[str]:
+    """Whose recordings the page holds, and under what licence."""
+    known = [CORPORA[name] for name in sorted(shown["corpus"].unique()) if name in CORPORA]
+    return [
+        f"This page holds recordings of {corpus.title} ({corpus.licence}): what its licence asks "
+        "holds for this page too."
+        for corpus in known
+    ]
+
+
+def _card(row: Mapping[Any, Any], sound: Sound, runs: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    answers = [
+        (name, answer.prediction, answer.confidence)
+        for name, table in runs.items()
+        for answer in table[table["id"] == row["id"]].itertuples()
+    ]
+    prefix = "probability_"
+    shares = [(k.removeprefix(prefix), v) for k, v in row.items() if k.startswith(prefix)]
+    facts = {key: "" if pd.isna(value) else value for key, value in row.items()}
+    return facts | {
+        "answers": answers,
+        "probabilities": shares,
+        "audio": sound.audio,
+        "picture": sound.picture,
+        "silence": sound.silence,
+        "level": sound.level,
+    }
+
+
+def _sound(path: str, left_bytes: int) -> Sound:
+    """A clip's player and picture, if its file is there and the page has room."""
+    try:
+        waveform = load_waveform(Path(path), SAMPLE_RATE_HZ)
+    except SerError:
+        return Sound("", "", f"The file cannot be read any more: {path}", "", 0)
+    rms = float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+    level = f"{20 * np.log10(max(rms, 1e-6)):.0f} dBFS"
+    picture = data_address("image/png", spectrogram_png(waveform))
+    flac = flac_bytes(waveform)
+    if len(flac) > left_bytes:
+        silence = f"Left out to keep the page under {AUDIO_LIMIT_BYTES / 1e6:.0f} MB: {path}"
+        return Sound("", picture, silence, level, 0)
+    return Sound(data_address("audio/flac", flac), picture, "", level, len(flac))
+
+
+def flac_bytes(waveform: Waveform) -> bytes:
+    """16-bit FLAC at 16 kHz, its peak brought to PEAK."""
+    import soundfile
+
+    loudest = float(np.abs(waveform).max())
+    levelled = waveform * (PEAK / loudest) if loudest > 0 else waveform
+    stream = io.BytesIO()
+    soundfile.write(stream, levelled, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def spectrogram_png(waveform: Waveform) -> bytes:
+    """The log-mel spectrogram as a picture of one pixel a frame and band, low bands below."""
+    from matplotlib.image import imsave
+
+    logmel_db = log_mel(waveform)
+    top_db = float(logmel_db.max())
+    stream = io.BytesIO()
+    imsave(
+        stream, logmel_db.T, format="png", origin="lower", cmap="magma", vmin=top_db - RANGE_DB,
+        vmax=top_db,
+    )  # fmt: skip
+    return stream.getvalue()
+
+
+def log_mel(waveform: Waveform) -> np.ndarray:
+    """(frames, N_MELS) in decibels, a frame every 10 ms, of a waveform at SAMPLE_RATE_HZ."""
+    feature = LogMel(
+        n_mels=N_MELS, n_fft=N_FFT, hop_samples=HOP_SAMPLES, sample_rate_hz=SAMPLE_RATE_HZ
+    )
+    (frames,) = feature.extract([waveform], [""])
+    return np.asarray(frames)
+
+
+def data_address(kind: str, content: bytes) -> str:
+    """A file inside a page: `data:<kind>;base64,…`."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

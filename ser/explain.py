@@ -1,0 +1,262 @@
+"""`ser explain`: what a finished run learned and where it goes wrong, as figures and pages."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ser.assemble import Material, compute_features, open_material
+from ser.checkpoint import load_checkpoint
+from ser.clips_page import N_MELS, clips_page, log_mel
+from ser.data import EmotionDataset, in_order
+from ser.embedding_map import (
+    MIN_CLIPS,
+    Hidden,
+    map_clips,
+    neighbours,
+    purity,
+    standardised,
+)
+from ser.errors import SerError
+from ser.explain_index import write_index
+from ser.explain_plots import Colouring, map_figure, saliency_figure
+from ser.features import EncoderFrames, Feature
+from ser.metrics import class_recall, confusion
+from ser.model_card import write_model_card
+from ser.models.tim import TimNet
+from ser.models.wav2vec2 import LayerWeighting
+from ser.plots import layer_weights_figure, recall_figure, scale_weights_figure
+from ser.predict import Recognizer
+from ser.recognizer import load_recognizer
+from ser.run_folder import RunFolder, write_text
+from ser.saliency import saliency_of
+
+log = logging.getLogger(__name__)
+
+SEED = 0  # of the map's layout
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A run, loaded."""
+
+    folder: RunFolder
+    recognizer: Recognizer
+    name: str
+
+    @property
+    def out(self) -> Path:
+        """Where everything is written."""
+        return self.folder.path / "explain"
+
+
+def explain(
+    folders: Sequence[RunFolder], *, limit: int, encoder_path: str | None = None
+) -> list[Path]:
+    """Draw all figures and pages of the first run into its `explain` folder; gives their paths.
+
+    Further runs are counted in the page of wrong clips and shown in the recall figure. What a
+    model does not have is left out, with the reason in index.html and in the log.
+    """
+    predictions = {name: _predictions(f) for name, f in _named(folders).items()}
+    run = _open(folders[0], encoder_path)
+    parts: dict[str, Callable[[Path], None]] = {
+        "embedding_map.png": lambda path: _draw_map(run, path),
+        "layer_weights.png": lambda path: _draw_layers(run, path),
+        "scale_weights.png": lambda path: _draw_scales(run, path),
+        "recall.png": lambda path: _draw_recall(run, folders, predictions, path),
+        "wrong_clips.html": lambda path: write_text(
+            path, clips_page(predictions, limit, _page_title(run, predictions))
+        ),
+    }
+    skipped = {}
+    for file, write in parts.items():
+        (run.out / file).unlink(missing_ok=True)
+        try:
+            write(run.out / file)
+        except SerError as error:
+            skipped[file] = " ".join(str(error).split())
+            log.warning("%s is left out: %s", file, skipped[file])
+    index = write_index(run.folder.path, run.out, run.name, skipped)
+    return [*(run.out / file for file in parts if file not in skipped), index]
+
+
+def explain_clip(folder: RunFolder, clip: Path, *, encoder_path: str | None = None) -> list[Path]:
+    """Draw which moments of a recording the run's model heard; gives the figure and the index."""
+    from librosa import mel_frequencies
+
+    run = _open(folder, encoder_path)
+    curve = saliency_of(run.recognizer, clip)
+    figure = saliency_figure(
+        curve.centres_s,
+        curve.drop,
+        curve.waveform,
+        curve.sample_rate_hz,
+        log_mel(curve.waveform),
+        mel_frequencies(n_mels=N_MELS, fmax=curve.sample_rate_hz / 2).tolist(),
+        {
+            "title": f"{clip.name}: heard as {curve.emotion} ({curve.probability:.0%})\n{run.name}",
+            "emotion": curve.emotion,
+        },
+    )
+    path = run.out / f"saliency_{clip.stem}.png"
+    figure.savefig(path)
+    return [path, write_index(run.folder.path, run.out, run.name, None)]
+
+
+def rewrite_card(folder: RunFolder, *, encoder_path: str | None = None) -> Path:
+    """Write the run's MODEL_CARD.md anew, with what was measured since; gives its path."""
+    own = OmegaConf.load(folder.config)
+    assert isinstance(own, DictConfig)
+    recognizer = load_recognizer(folder.best, encoder_path)
+    material = _material(folder, own)
+    return write_model_card(
+        own, material, recognizer.model, recognizer.features, folder, folder.metrics()
+    )
+
+
+def _open(folder: RunFolder, encoder_path: str | None) -> Explained:
+    recognizer = load_recognizer(folder.best, encoder_path)
+    run = Explained(folder, recognizer, _short(folder))
+    run.out.mkdir(exist_ok=True)
+    return run
+
+
+def _short(folder: RunFolder) -> str:
+    """The run's name without the moment it began."""
+    return folder.path.resolve().name.split("_", 2)[-1]
+
+
+def _named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
+    """Each run by its short name, or by its whole one where two share the short one."""
+    unique = {folder.path.resolve(): folder for folder in folders}
+    short = [_short(folder) for folder in unique.values()]
+    return {
+        name if short.count(name) == 1 else path.name: folder
+        for name, (path, folder) in zip(short, unique.items(), strict=True)
+    }
+
+
+def _predictions(folder: RunFolder) -> pd.DataFrame:
+    if not folder.predictions.is_file():
+        raise SerError(
+            f"{folder.path} has no predictions.parquet: the run has not scored its test part "
+            f"(cut off, or test=false). Go on with it: python train.py resume={folder.path}"
+        )
+    return pd.read_parquet(folder.predictions)
+
+
+def _page_title(run: Explained, predictions: dict[str, pd.DataFrame]) -> str:
+    who = run.name if len(predictions) == 1 else f"{len(predictions)} runs"
+    return f"The clips most often wrong: {who}"
+
+
+def _draw_map(run: Explained, path: Path) -> None:
+    clips, values = hidden_values(run.folder, run.recognizer)
+    if len(clips) < MIN_CLIPS:
+        raise SerError(f"{len(clips)} test clips make no neighbourhoods: it takes {MIN_CLIPS}.")
+    values = standardised(values)
+    near = neighbours(values)
+    second = "corpus" if clips["corpus"].nunique() > 1 else "sex"
+    columns = {"emotion": clips["label"], second: clips[second], "speaker": clips["speaker"]}
+    colourings = []
+    for what, column in columns.items():
+        names = column.fillna("unknown").tolist()
+        colourings.append(Colouring(what, names, *purity(near, names)))
+    points = map_clips(values, seed=SEED)
+    title = f"{run.name}: {len(clips):,} test clips by their last hidden values"
+    map_figure(points, colourings, near.shape[1], title).savefig(path)
+
+
+def hidden_values(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFrame, np.ndarray]:
+    """The run's test clips (rows of its manifest) and the model's hidden values (clips, width).
+
+    Raises SerError when the speech has changed, or the model has nothing hidden to show.
+    """
+    own = OmegaConf.load(folder.config)
+    assert isinstance(own, DictConfig)
+    material = _material(folder, own)
+    table = material.speech.table
+    clips = table[table["id"].isin(material.split.test)]
+    stores = compute_features(Path(own.cache_root), recognizer.features, clips)
+    dataset = EmotionDataset(clips, recognizer.classes, stores)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = recognizer.model.to(device)
+    found = Hidden(model).of(in_order(dataset, own.loader.batch_size))
+    if found is None:
+        raise SerError(
+            f"{type(model).__name__} has no hidden values and reads no embedding: there is "
+            "nothing to map."
+        )
+    values, rows = found
+    return clips.loc[rows], values
+
+
+def _material(folder: RunFolder, own: DictConfig) -> Material:
+    """The speech and split of the run, checked to be the very ones."""
+    material = open_material(own)
+    if material.split.digest != load_checkpoint(folder.best)["ser"]["split_hash"]:
+        raise SerError(
+            f"{folder.path}: the speech under {own.dataset.root} or its split has changed since "
+            "training, so its clips are no longer known. Restore it."
+        )
+    return material
+
+
+def _draw_layers(run: Explained, path: Path) -> None:
+    model = run.recognizer.model
+    found = [m for m in model.modules() if isinstance(m, LayerWeighting)]
+    if not found:
+        raise SerError(f"{type(model).__name__} learns no weighting of encoder layers.")
+    shares = torch.stack([m.weight.detach().softmax(0) for m in found]).cpu().numpy()
+    title = f"{run.name}: learned layer weights"
+    if len(found) > 1:
+        title += f" (bars: mean of {len(found)} heads)"
+    layer_weights_figure(shares, found[0].layers, title).savefig(path)
+
+
+def _draw_scales(run: Explained, path: Path) -> None:
+    model = run.recognizer.model
+    found = [m for m in model.modules() if isinstance(m, TimNet)]
+    if not found:
+        raise SerError(f"{type(model).__name__} has no TIM-Net, and so no temporal scales.")
+    (frames,) = [f for f in run.recognizer.features if f.stream == "frames"]
+    weights = found[0].fusion.detach().cpu().tolist()
+    title = f"{run.name}: learned weight of each temporal scale"
+    scale_weights_figure(weights, title, hop_ms(frames)).savefig(path)
+
+
+def hop_ms(feature: Feature) -> float:
+    """Milliseconds from one frame of a stream `frames` to the next."""
+    if isinstance(feature, EncoderFrames):
+        return 1000 / feature.encoder.frame_rate_hz
+    hop_samples = feature.settings()["hop_samples"]
+    assert isinstance(hop_samples, int)
+    return 1000 * hop_samples / feature.sample_rate_hz
+
+
+def _draw_recall(
+    run: Explained,
+    folders: Sequence[RunFolder],
+    predictions: dict[str, pd.DataFrame],
+    path: Path,
+) -> None:
+    classes = run.recognizer.classes
+    by_model: dict[str, list[pd.DataFrame]] = {}
+    for name, folder in _named(folders).items():
+        model = OmegaConf.load(folder.config).model.name
+        by_model.setdefault(model, []).append(predictions[name])
+    recalls = {}
+    for model, tables in by_model.items():
+        pooled = pd.concat(tables)
+        counts = confusion(pooled["truth"], pooled["prediction"], classes)
+        label = model if len(tables) == 1 else f"{model}, {len(tables)} runs"
+        recalls[label] = class_recall(counts)
+    table = pd.DataFrame(recalls, index=pd.Index(classes))
+    title = run.name if len(predictions) == 1 else f"{len(predictions)} runs"
+    recall_figure(table, f"{title}: recall on the test clips").savefig(path)

@@ -1,0 +1,129 @@
+"""Figures that explain a model: the map of its clips, and the moments that it heard."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ser.plots import VAL_COLOUR, new_figure, unframed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.floating]
+
+LEGEND_ENTRIES = 12  # more names than these are told apart by no reader
+MARKERS = "os^D"  # beside the colours, for those who see fewer of them
+AGAINST_COLOUR = "#d55e00"
+SPECTROGRAM_RANGE_DB = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Colouring:
+    """One way to colour the map.
+
+    ``names: (clips,)`` give each clip's group. ``pure`` is the mean share of a clip's neighbours
+    that are of its group, ``by_chance`` what neighbours drawn at random would give.
+    """
+
+    what: str
+    names: Sequence[str]
+    pure: float
+    by_chance: float
+
+
+def map_figure(points: Array, colourings: Sequence[Colouring], k: int, title: str) -> "Figure":
+    """The same map of clips, ``points: (clips, 2)``, once for each colouring.
+
+    ``k`` is the number of neighbours behind the purities, which stand in the panels' titles.
+    """
+    figure = new_figure(4.9 * len(colourings) + 0.4, 6.6, title)
+    panels = figure.subplots(1, len(colourings), squeeze=False)[0]
+    for axes, colouring in zip(panels, colourings, strict=True):
+        _draw_map(axes, points, colouring)
+        axes.set_title(
+            f"by {colouring.what}: {colouring.pure:.0%} of the {k} nearest agree\n"
+            f"({colouring.by_chance:.0%} by chance)",
+            fontsize=11,
+        )
+    return figure
+
+
+def saliency_figure(
+    centres_s: Array,
+    drop: Array,
+    waveform: Array,
+    sample_rate_hz: int,
+    logmel_db: Array,
+    mel_hz: Sequence[float],
+    labels: Mapping[str, str],
+) -> "Figure":
+    """The curve above the waveform and the spectrogram, on one axis in seconds.
+
+    ``centres_s, drop: (moments,)``; ``waveform: (samples,)``; ``logmel_db: (frames, bands)``, its
+    bands centred on ``mel_hz``; ``labels`` has `title` and `emotion`.
+    """
+    figure = new_figure(10, 6.8, labels["title"])
+    curve, wave, mel = figure.subplots(
+        3, 1, sharex=True, gridspec_kw={"height_ratios": [2.2, 1, 1.6]}
+    )
+    end_s = len(waveform) / sample_rate_hz
+    _draw_curve(curve, centres_s, drop, labels["emotion"])
+    wave.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, color="#4d4d4d", linewidth=0.5)
+    wave.set_ylabel("waveform", fontsize=10)
+    unframed(wave)
+    top_db = float(logmel_db.max())
+    mel.imshow(
+        logmel_db.T, origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
+        vmin=top_db - SPECTROGRAM_RANGE_DB, vmax=top_db, extent=(0, end_s, 0, logmel_db.shape[1]),
+    )  # fmt: skip
+    bands = [int(np.argmin(np.abs(np.asarray(mel_hz) - hz))) for hz in (250, 1000, 4000)]
+    mel.set_yticks([band + 0.5 for band in bands], ["250", "1,000", "4,000"])
+    mel.set_ylabel("log-mel, Hz", fontsize=10)
+    mel.set_xlabel("seconds", fontsize=11)
+    mel.set_xlim(0, end_s)
+    figure.align_ylabels()
+    return figure
+
+
+def _draw_map(axes: "Axes", points: Array, colouring: Colouring) -> None:
+    import seaborn as sns
+
+    names = np.asarray(colouring.names, dtype=str)
+    groups = list(dict.fromkeys(sorted(names)))
+    colours = sns.color_palette("tab10" if len(groups) <= 10 else "husl", len(groups))
+    for number, (group, colour) in enumerate(zip(groups, colours, strict=True)):
+        mine = points[names == group]
+        axes.scatter(
+            mine[:, 0], mine[:, 1], s=18, color=[colour], alpha=0.8, linewidths=0, label=group,
+            marker=MARKERS[number % len(MARKERS)],
+        )  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.set_box_aspect(1)
+    axes.spines[:].set_color("#cccccc")
+    if len(groups) <= LEGEND_ENTRIES:
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False, fontsize=9,
+            handletextpad=0.1, columnspacing=0.8,
+        )  # fmt: skip
+    else:
+        axes.set_xlabel(f"{len(groups)} {colouring.what}s, a colour each", fontsize=9)
+
+
+def _draw_curve(axes: "Axes", centres_s: Array, drop: Array, emotion: str) -> None:
+    axes.axhline(0, color="black", linewidth=0.8)
+    sides = (("for", drop >= 0, VAL_COLOUR), ("against", drop < 0, AGAINST_COLOUR))
+    for side, where, colour in sides:
+        if where.any():
+            axes.fill_between(
+                centres_s, drop, 0, where=where, interpolate=True, color=colour, alpha=0.35,
+                linewidth=0, label=f"speaks {side} {emotion}",
+            )  # fmt: skip
+    axes.plot(centres_s, drop, color="#1a1a1a", linewidth=1.2)
+    axes.set_ylabel("fall in log-odds\nwhen muted", fontsize=10)
+    axes.margins(y=0.1)
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98))
+    unframed(axes)

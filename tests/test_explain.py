@@ -1,0 +1,161 @@
+"""`ser explain` and the model card, on a run that was really trained (on tones, in seconds)."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic
+from hydra import compose, initialize_config_dir
+
+from ser.config import CONF
+from ser.errors import SerError
+from ser.explain import explain, explain_clip, hop_ms, rewrite_card
+from ser.features import LogMel
+from ser.run_folder import RunFolder
+
+SMALL = [
+    "dataset=ravdess",
+    "split=speaker_kfold",
+    "split.n_folds=3",
+    "split.val_fraction=0.3",
+    "encoder=tiny",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "augment=none",
+]
+ENSEMBLE = ["model=ensemble", "model.tim.n_blocks=2"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    synthetic.write_corpus("ravdess", folder / "data" / "ravdess", speakers=6)
+    return folder
+
+
+def train(project: Path, *words: str) -> RunFolder:
+    from ser.run import train as train_run
+
+    roots = [f"{name}_root={project / name}" for name in ("data", "cache", "runs")]
+    overrides = [*SMALL, *roots, *words]
+    before = set((project / "runs" / "runs").glob("*"))
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        train_run(compose("train", overrides), overrides)
+    (new,) = set((project / "runs" / "runs").glob("*")) - before
+    return RunFolder(new)
+
+
+@pytest.fixture(scope="module")
+def ensemble(project: Path) -> RunFolder:
+    return train(project, *ENSEMBLE)
+
+
+@pytest.fixture(scope="module")
+def chance(project: Path) -> RunFolder:
+    return train(project, "model=chance")
+
+
+def is_png(path: Path) -> bool:
+    return path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size > 10_000
+
+
+def test_an_ensemble_has_every_figure_and_page(ensemble: RunFolder, chance: RunFolder) -> None:
+    paths = explain([ensemble, chance], limit=5)
+    assert [path.name for path in paths] == [
+        "embedding_map.png", "layer_weights.png", "scale_weights.png", "recall.png",
+        "wrong_clips.html", "index.html",
+    ]  # fmt: skip
+    assert {path.parent for path in paths} == {ensemble.path / "explain"}
+    assert all(is_png(path) for path in paths if path.suffix == ".png")
+    index = paths[-1].read_text()
+    assert "Left out" not in index
+    linked = set(re.findall(r'href="([^"]+)"', index))
+    assert linked == {path.name for path in paths[:-1]}
+    page = paths[-2].read_text()
+    assert "wrong in 2 of 2" in page and page.count("<article") == 5
+
+
+def test_chance_says_why_it_has_no_map_and_no_weights(chance: RunFolder) -> None:
+    paths = explain([chance], limit=3)
+    assert [path.name for path in paths] == ["recall.png", "wrong_clips.html", "index.html"]
+    index = paths[-1].read_text()
+    assert "Left out: Chance has no hidden values" in index
+    assert "Left out: Chance learns no weighting" in index
+    assert "Left out: Chance has no TIM-Net" in index
+
+
+def test_a_clip_gets_its_curve_and_its_place_in_the_index(
+    ensemble: RunFolder, tmp_path: Path
+) -> None:
+    clip = synthetic.write_clip(tmp_path / "my call.wav", synthetic.tone("x", seconds=0.6))
+    figure, index = explain_clip(ensemble, clip)
+    assert figure.name == "saliency_my call.png" and is_png(figure)
+    assert 'href="saliency_my%20call.png"' in index.read_text()
+
+
+def test_a_run_whose_speech_is_gone_still_shows_the_rest(
+    ensemble: RunFolder, tmp_path: Path, project: Path
+) -> None:
+    copy = RunFolder(Path(shutil.copytree(ensemble.path, tmp_path / "copy")))
+    text = copy.config.read_text().replace(str(project / "data"), str(tmp_path / "nowhere"))
+    copy.config.write_text(text)
+    names = [path.name for path in explain([copy], limit=3)]
+    assert "embedding_map.png" not in names and "layer_weights.png" in names
+    assert "nowhere" in (copy.path / "explain" / "index.html").read_text()
+
+
+def test_an_unscored_run_is_refused(ensemble: RunFolder, tmp_path: Path) -> None:
+    copy = RunFolder(Path(shutil.copytree(ensemble.path, tmp_path / "copy")))
+    copy.predictions.unlink()
+    with pytest.raises(SerError, match=r"no predictions\.parquet"):
+        explain([copy], limit=3)
+
+
+def test_every_run_has_a_card_of_its_own_figures(ensemble: RunFolder, project: Path) -> None:
+    card = (ensemble.path / "MODEL_CARD.md").read_text()
+    metrics, clips = ensemble.metrics(), pd.read_parquet(ensemble.predictions)
+    assert f"| all clips  |    {len(clips)} |" in card
+    assert f"{metrics['test/uar']:.3f} [" in card and f"{metrics['best/uar']:.3f}, WAR" in card
+    assert "RAVDESS speech" in card and "CC BY-NC-SA 4.0" in card
+    assert "encoder: tiny, frozen" in card and "Licence: none: random weights" in card
+    assert "no test speaker is in train or validation" in card
+    assert "Robustness to noise, rooms and telephones: not measured for this model" in card
+    assert "Article 5(1)(f) of Regulation (EU) 2024/1689" in card
+    assert f"ser predict {ensemble.path} RECORDING.wav" in card
+    assert "python train.py dataset=ravdess split=speaker_kfold" in card
+    assert f"Commit {ensemble.state()['commit']}." in card
+    assert "\n\n\n" not in card and "{{" not in card and "None" not in card
+
+
+def test_mlflow_holds_the_card(ensemble: RunFolder, project: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
+    files = {item.path for item in client.list_artifacts(ensemble.state()["run_id"])}
+    assert "MODEL_CARD.md" in files
+
+
+def test_the_card_is_written_anew_with_what_was_measured_since(
+    ensemble: RunFolder, tmp_path: Path
+) -> None:
+    copy = RunFolder(Path(shutil.copytree(ensemble.path, tmp_path / ensemble.path.name)))
+    degraded = copy.path / "evaluations" / "robustness"
+    degraded.mkdir(parents=True)
+    (degraded / "robustness.md").write_text("table")
+    old, new = (copy.path / "MODEL_CARD.md").read_text(), rewrite_card(copy).read_text()
+    assert "see `evaluations/robustness/robustness.md`" in new
+    changed = set(new.splitlines()) ^ set(old.splitlines())
+    assert all("obustness" in line or str(tmp_path) in line or "runs" in line for line in changed)
+
+
+def test_a_run_without_a_test_part_has_a_card_that_says_so(project: Path) -> None:
+    card = (train(project, "model=chance", "test=false").path / "MODEL_CARD.md").read_text()
+    assert "Its test clips were not scored (test=false)." in card
+    assert "On validation: UAR 0." in card
+
+
+def test_the_hop_of_frames_is_in_milliseconds() -> None:
+    feature = LogMel(n_mels=40, n_fft=512, hop_samples=160, sample_rate_hz=16_000)
+    assert hop_ms(feature) == 10

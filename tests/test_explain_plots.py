@@ -1,0 +1,58 @@
+"""Figures of an explanation say what they should, and nothing that they say is cut off."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ser.explain_plots import Colouring, map_figure, saliency_figure
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_text())
+
+
+def check_nothing_is_cut_off(figure: Figure) -> None:
+    figure.draw_without_rendering()
+    drawn, slack_in = figure.get_tightbbox(), 0.01
+    width_in, height_in = figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0) >= -slack_in
+    assert drawn.x1 <= width_in + slack_in and drawn.y1 <= height_in + slack_in
+
+
+@pytest.mark.parametrize("n_speakers", [2, 24])
+def test_the_map_has_a_panel_a_colouring_with_its_purity(n_speakers: int) -> None:
+    draw = np.random.default_rng(0)
+    speakers = [f"ravdess_{k % n_speakers:02d}" for k in range(60)]
+    colourings = [
+        Colouring("emotion", ["happy", "sad"] * 30, 0.724, 0.492),
+        Colouring("speaker", speakers, 0.3, 0.1),
+    ]
+    figure = map_figure(draw.normal(size=(60, 2)), colourings, 10, "tim")
+    said = texts(figure)
+    assert "by emotion: 72% of the 10 nearest agree\n(49% by chance)" in said
+    assert ("ravdess_01" in said) == (n_speakers == 2)
+    assert ("24 speakers, a colour each" in said) == (n_speakers == 24)
+    for axes in figure.axes:
+        assert sum(len(part.get_offsets()) for part in axes.collections) == 60
+    check_nothing_is_cut_off(figure)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_curve_stands_over_the_clip_in_seconds(sign: int) -> None:
+    centres_s = np.arange(0, 2.01, 0.05)
+    figure = saliency_figure(
+        centres_s,
+        sign * (centres_s + 0.1),
+        np.zeros(32_000),
+        16_000,
+        np.zeros((201, 12)),
+        list(np.geomspace(60, 7600, 12)),
+        {"title": "a.wav: heard as sad (71%)", "emotion": "sad"},
+    )
+    assert {axes.get_xlim() for axes in figure.axes} == {(0.0, 2.0)}
+    said = texts(figure)
+    assert ("speaks for sad" in said) == (sign == 1)
+    assert ("speaks against sad" in said) == (sign == -1)
+    assert figure.axes[2].get_images()[0].get_extent() == [0, 2, 0, 12]
+    check_nothing_is_cut_off(figure)

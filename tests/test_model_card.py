@@ -1,0 +1,136 @@
+"""The card says what was measured, and says so where nothing was."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ser import card_facts as facts
+from ser.metrics import confusion, uar
+from ser.model_card import figures_table
+from ser.models.chance import Chance
+from ser.models.linear import Linear
+from ser.models.pooling import FrameScaler
+from ser.splits import Split
+from ser.statistics import bootstrap_interval
+
+CLASSES = ("neutral", "calm")
+
+
+def clips(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
+    """(corpus, speaker, sex, language, label) a clip."""
+    columns = ["corpus", "speaker", "sex", "language", "label"]
+    table = pd.DataFrame(rows, columns=columns)
+    ids = [f"{corpus}/{k}" for k, corpus in enumerate(table["corpus"])]
+    unknown = pd.array([pd.NA] * len(table), dtype="Int64")
+    return table.assign(id=ids, age=unknown, text=None, duration_s=1.0)
+
+
+TWO_CORPORA = clips(
+    ("ravdess", "r1", "male", "en", "calm"),
+    ("ravdess", "r1", "male", "en", "neutral"),
+    ("ravdess", "r2", "female", "en", "neutral"),
+    ("emodb", "e1", "female", "de", "neutral"),
+    ("emodb", "e2", "female", "de", "neutral"),
+    ("emodb", "e2", "female", "de", "neutral"),
+)
+
+
+def split_of(train: pd.DataFrame, test: pd.DataFrame) -> Split:
+    ids = tuple(train["id"]), (), tuple(test["id"])
+    return Split("speaker", 0, 1, *ids, shares_speakers=False)
+
+
+def limits(table: pd.DataFrame, synthetic: bool = False) -> str:
+    return "\n".join(facts.limits_of(table, split_of(table, table[:0]), synthetic))
+
+
+def test_confounds_are_found_in_the_manifest() -> None:
+    told = limits(TWO_CORPORA)
+    assert "Every speaker of EmoDB is female: sex and corpus cannot be told apart there" in told
+    assert "Every speaker of RAVDESS" not in told
+    assert "calm is in RAVDESS speech only" in told and "neutral is in" not in told
+    assert "Each corpus is in one language" in told
+    assert "Languages heard: de, en." in told
+    assert "4 speakers were heard in training, of unknown age" in told
+    assert "performed on request (RAVDESS speech: acted" in told
+
+
+def test_one_corpus_has_no_confounds_between_corpora() -> None:
+    told = limits(TWO_CORPORA[TWO_CORPORA["corpus"] == "emodb"])
+    assert "Every speaker in training whose sex is known is female." in told
+    assert "told apart" not in told and " only: knowing the corpus" not in told
+
+
+def test_sentences_and_ages_are_counted() -> None:
+    table = TWO_CORPORA.assign(age=pd.array([20, 20, 64, None, 30, 30], dtype="Int64"))
+    told = limits(table.assign(text=["a", "b", "a", None, None, None]))
+    assert "aged 20 to 64 where it is known" in told
+    assert "RAVDESS speech says the same 2 sentences" in told and "EmoDB says" not in told
+
+
+def test_synthetic_speech_is_not_called_acted() -> None:
+    assert "performed on request" not in limits(TWO_CORPORA, synthetic=True)
+
+
+def test_shared_speakers_are_counted_and_not_believed() -> None:
+    shared = split_of(TWO_CORPORA[:5], TWO_CORPORA[5:])  # e2 is in both
+    assert "1 of 1 test speakers are in train" in facts.sharing_text(TWO_CORPORA, shared)
+    apart = split_of(TWO_CORPORA[:4], TWO_CORPORA[4:])
+    assert facts.sharing_text(TWO_CORPORA, apart) == "no test speaker is in train or validation."
+
+
+def test_sizes_tell_weights_from_stored_values() -> None:
+    linear = Linear(2, {"embedding": (3, 4)}, "all", 1.0, 10)
+    assert facts.size_of(linear) == facts.Size(0, 0, 3 * 4 + 3 * 4 + 3 * 4 * 2 + 2)
+    chance = Chance(2, {"frames": (4,)})
+    assert facts.size_of(chance) == facts.Size(0, 0, 2)
+    assert sum(b.numel() for b in FrameScaler(5, "train").buffers()) == 10
+
+
+def test_figures_come_with_the_bootstrap_of_their_own_clips() -> None:
+    rows = [("neutral", "neutral"), ("neutral", "calm"), ("calm", "calm"), ("calm", "calm")] * 3
+    table = pd.DataFrame(rows, columns=["truth", "prediction"]).assign(
+        corpus="ravdess", sex=["male", "female"] * 6, speaker=[f"r{k % 4}" for k in range(12)]
+    )
+    lines = figures_table(table, CLASSES).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "all clips", "sex female", "sex male",
+    ]  # fmt: skip  # the only corpus is all clips
+    low, high = bootstrap_interval(table, CLASSES, uar)
+    measured = uar(confusion(table["truth"], table["prediction"], CLASSES))
+    assert f"{measured:.3f} [{low:.3f}, {high:.3f}]" in lines[2]
+    assert measured == 0.75
+
+
+def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
+    for text in (
+        facts.calibration_text({"test/uar": 0.5}),
+        facts.subgroups_text(tmp_path),
+        facts.robustness_text(tmp_path),
+        facts.transfer_text(tmp_path),
+    ):
+        assert text.startswith("not measured for this model")
+
+
+def test_what_was_measured_is_quoted(tmp_path: Path) -> None:
+    calibration = {"test/ece": 0.04, "test/ece_uncalibrated": 0.11, "test/brier": 0.3}
+    told = facts.calibration_text(calibration)
+    assert "0.040 on test (0.110 before temperature scaling), Brier score 0.300" in told
+    for name, uar_found in (("emodb", 0.4), ("test", 0.9), ("robustness", 0.9)):
+        folder = tmp_path / "evaluations" / name
+        folder.mkdir(parents=True)
+        figures = {"test/uar": uar_found, "test/war": 0.5, "test/clips": 60.0}
+        (folder / "metrics.json").write_text(json.dumps(figures))
+    assert facts.transfer_text(tmp_path) == "emodb UAR 0.400, WAR 0.500 (60 clips)."
+    (tmp_path / "evaluations" / "robustness" / "robustness.md").write_text("table")
+    assert facts.robustness_text(tmp_path) == "see `evaluations/robustness/robustness.md`."
+    (tmp_path / "subgroups.md").write_text("table")
+    assert "see `subgroups.md`" in facts.subgroups_text(tmp_path)
+
+
+@pytest.mark.parametrize("repo", sorted(facts.LICENCES))
+def test_every_licence_is_of_an_encoder_option(repo: str) -> None:
+    conf = Path(__file__).resolve().parent.parent / "conf" / "encoder"
+    assert any(f"repo: {repo}\n" in path.read_text() for path in conf.glob("*.yaml"))
