@@ -24,10 +24,9 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
 
     `digests` keeps only the children of these recipes.
     """
-    children = tracker.children(parent)
-    if digests is not None and not children.empty:
-        children = children[children["config"].isin(digests)]
-        children = children.drop_duplicates("config")
+    children = (
+        tracker.children(parent) if digests is None else finished_runs(tracker, parent, digests)
+    )
     if children.empty:
         log.warning("no run has finished: there is nothing to compare")
         return
@@ -41,6 +40,14 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
     render_comparison(rows, ["arm"], metrics, title, Console())
     tracker.log_table(parent, "comparison.md", comparison_markdown(rows, ["arm"], metrics))
     tracker.log_table(parent, "runs.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def finished_runs(tracker: Tracker, parent: str, digests: Collection[str]) -> pd.DataFrame:
+    """The finished children of a parent run that follow these recipes, one each."""
+    children = tracker.children(parent)
+    if children.empty:
+        return children
+    return children[children["config"].isin(digests)].drop_duplicates("config")
 
 
 def compare_rows(children: pd.DataFrame) -> list[dict[str, str | float]]:

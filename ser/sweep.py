@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ser.assemble import speech_of
-from ser.comparison import tell_comparison
+from ser.comparison import finished_runs, tell_comparison
 from ser.config import build, plain, tell
 from ser.errors import SerError
+from ser.protocol import read_protocol
 from ser.report import markdown
+from ser.results_files import write_page
+from ser.results_page import command_text, merge_section, test_cells
+from ser.results_table import compute_results
 from ser.run import config_digest, tracker_of, train
 from ser.tracking import Tracker
 
@@ -59,8 +63,41 @@ def run_grid(
             tell(error)
             failed += 1
     tell_comparison(tracker, parent, digests)
+    tell_results(tracker, parent, digests, options)
     if failed:
         raise SerError(f"{failed} of {len(jobs)} runs failed; each is explained above.")
+
+
+def tell_results(
+    tracker: Tracker, parent: str, digests: Collection[str], options: Mapping[str, Any]
+) -> None:
+    """The results page of the finished runs, in a folder, in MLflow and in the user's document.
+
+    A grid whose runs are of different clips has no such page: that is an error only when the page
+    was asked for (`sweep.results`).
+    """
+    children = finished_runs(tracker, parent, digests)
+    if children.empty or "test/uar" not in children:
+        return
+    name = options["name"]
+    command = command_text("sweep.py", HydraConfig.get().overrides.task)
+    try:
+        protocol = read_protocol(children, name, command)
+    except SerError as error:
+        if options["results"] is not None:
+            raise
+        log.warning("no page of results: %s", error)
+        return
+    results = compute_results(protocol, reference=options["reference"])
+    folder = tracker.root / "protocols" / name
+    section = write_page(protocol, results, folder)
+    tracker.log_folder(parent, folder)
+    if options["results"] is not None:
+        merge_section(Path(options["results"]), name, section)
+    if len(results.tests):
+        text = f"\n{results.reference}, paired tests\n\n{markdown(test_cells(results))}\n"
+        Console().print(text, soft_wrap=True, markup=False, highlight=False)
+    log.info("results  %s", folder / "results.md")
 
 
 def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[list[str]]:

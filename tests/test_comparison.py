@@ -98,6 +98,7 @@ def folds(tmp_path) -> list[dict[str, object]]:
         folder.mkdir()
         table = pd.DataFrame({"truth": truth, "prediction": prediction})
         table = table.assign(id=[f"{fold}/{n}" for n in range(len(table))], corpus="x", sex="male")
+        table = table.assign(speaker=f"s{fold}", confidence=1.0, temperature=1.0)
         for name in CLASSES:
             table[f"probability_{name}"] = (table["prediction"] == name).astype(float)
         table.to_parquet(folder / "predictions.parquet")

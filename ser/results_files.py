@@ -1,0 +1,82 @@
+"""A protocol's results as files: Markdown, CSV, LaTeX and figures in one folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ser.protocol import CHANCE, Protocol
+from ser.report import OVERALL
+from ser.results_page import (
+    HASH_CHARACTERS,
+    overall_cells,
+    part_name,
+    published_rows,
+    section_text,
+    title_of,
+)
+from ser.results_table import ALL, Results
+from ser.run_folder import write_text
+
+
+def write_page(protocol: Protocol, results: Results, folder: Path) -> str:
+    """Write results.md, .csv, .tex, per_fold.csv, tests.csv and figures; gives the section."""
+    folder.mkdir(parents=True, exist_ok=True)
+    section = section_text(protocol, results)
+    write_text(folder / "results.md", section)
+    results.figures.assign(command=protocol.command).to_csv(folder / "results.csv", index=False)
+    results.folds.to_csv(folder / "per_fold.csv", index=False)
+    results.tests.to_csv(folder / "tests.csv", index=False)
+    write_text(folder / "results.tex", latex(protocol, results))
+    _write_figures(protocol, results, folder / "figures")
+    return section
+
+
+def latex(protocol: Protocol, results: Results) -> str:
+    """The overall table for a paper that loads booktabs."""
+    cells = overall_cells(results.figures, protocol, published_rows(protocol))
+    cells = cells.map(lambda cell: cell.replace("`", "").strip("*"))
+    style = cells.style.hide(axis="index").format(escape="latex")
+    style = style.format_index(escape="latex", axis=1)
+    table: str = style.to_latex(
+        hrules=True,
+        column_format="l" + "r" * (len(cells.columns) - 1),
+        caption=f"{title_of(protocol).replace('`', '').replace('_', chr(92) + '_')}. "
+        f"Mean over seeds, standard deviation, and 95~\\% interval over speakers.",
+        label=f"tab:{protocol.name}",
+        position_float="centering",
+    )
+    for character, command in {"±": "$\\pm$", "–": "--", "×": "$\\times$"}.items():
+        table = table.replace(character, command)
+    facts = f"manifest {protocol.manifest[:HASH_CHARACTERS]}, {protocol.command}"
+    return f"% generated: {facts}\n{table}"
+
+
+def _write_figures(protocol: Protocol, results: Results, folder: Path) -> None:
+    from ser.plots import recall_figure
+    from ser.results_plots import dot_figure
+
+    folder.mkdir(exist_ok=True)
+    figures, title = results.figures, title_of(protocol).replace("`", "")
+    arms = figures[(figures["model"] != CHANCE) & (figures["average_of"] == "")]
+    figures = figures[figures["model"] != CHANCE]
+    overall = figures[(figures["part"] == ALL) & figures["metric"].isin(OVERALL)]
+    panels = {label: overall[overall["metric"] == key] for key, label in OVERALL.items()}
+    lines = _lines(protocol)
+    dot_figure(panels, title, lines).savefig(folder / "arms.png")
+    recall = arms[arms["metric"].str.startswith("recall/")]
+    wide = recall.pivot(index="metric", columns="arm", values="value")
+    order = [f"recall/{c}" for c in protocol.classes if f"recall/{c}" in wide.index]
+    wide = wide.loc[order, list(dict.fromkeys(arms["arm"]))]
+    wide.index = wide.index.str.removeprefix("recall/")
+    recall_figure(wide, f"{title}: recall by emotion").savefig(folder / "recall.png")
+    uars = figures[figures["metric"] == "uar"]
+    if uars["part"].nunique() > 1:
+        by_part = {part_name(str(p)): rows for p, rows in uars.groupby("part", sort=False)}
+        dot_figure(by_part, f"{title}: UAR by corpus", {}).savefig(folder / "corpora.png")
+
+
+def _lines(protocol: Protocol) -> Mapping[str, Mapping[str, float]]:
+    """What stands in each panel as a vertical line: chance and the published figures."""
+    published = published_rows(protocol)
+    uar = {figure.name: figure.uar for figure in published if figure.uar is not None}
+    war = {figure.name: figure.war for figure in published if figure.war is not None}
+    return {"UAR": {"chance": 1 / len(protocol.classes)} | uar, "WAR": war}

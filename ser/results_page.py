@@ -1,0 +1,245 @@
+"""A protocol's results as a section of a Markdown document, and how it gets into one."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ser.corpora import corpus_class
+from ser.errors import SerError
+from ser.protocol import CHANCE, Protocol
+from ser.published import PublishedFigure, published_for
+from ser.report import OVERALL, UNKNOWN, markdown
+from ser.results_table import ALL, WITHOUT_TESS, Results
+from ser.run_folder import write_text
+
+HASH_CHARACTERS = 12
+PART_NAMES = {ALL: "all clips", WITHOUT_TESS: "all but TESS"}
+INTERVALS = (
+    "Each figure is the mean over the seeds ± sd, with its 95 % interval [low, high] from a "
+    "bootstrap over speakers and their clips. UAR is the mean recall over the classes, WAR the "
+    "share of clips that are right; test clips are pooled over the folds and scored once."
+)
+
+
+def section_text(protocol: Protocol, results: Results) -> str:
+    """The section of a document that tells this protocol's results."""
+    published = published_rows(protocol)
+    figures = results.figures
+    parts = [f"## {title_of(protocol)}", _facts(protocol), f"```sh\n{protocol.command}\n```"]
+    parts += [_origin(protocol), markdown(overall_cells(figures, protocol, published)), INTERVALS]
+    if published:
+        parts.append(_sources(published))
+    if len(protocol.folds) > 1:
+        parts += ["Each fold scored by itself, mean ± sd over the folds:"]
+        parts += [markdown(_fold_cells(figures))]
+    parts += ["Recall by emotion:", markdown(_recall_cells(figures, protocol))]
+    if figures["part"].nunique() > 1:
+        parts += ["UAR by corpus:", markdown(_part_cells(figures))]
+    if len(results.tests):
+        parts += [_about_tests(results), markdown(test_cells(results))]
+    return "\n\n".join(parts) + "\n"
+
+
+def merge_section(path: Path, name: str, text: str) -> None:
+    """Put `text` between the markers of `name` in a Markdown file, in place of what stood there.
+
+    A new section goes to the end of the file; a file that is not there is made. Raises SerError
+    when the markers are broken.
+    """
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    section = f"{begin}\n{text.strip()}\n{end}"
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    counts = old.count(begin), old.count(end)
+    if counts == (0, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, f"{old.rstrip()}\n\n{section}\n".lstrip())
+        return
+    if counts != (1, 1) or old.index(end) < old.index(begin):
+        raise SerError(
+            f"{path}: the section {name} must stand once between `{begin}` and `{end}`, in this "
+            f"order; there are {counts[0]} and {counts[1]} of them. Mend the file by hand."
+        )
+    before, rest = old.split(begin)
+    write_text(path, before + section + rest.split(end)[1])
+
+
+def overall_cells(
+    figures: pd.DataFrame, protocol: Protocol, published: Sequence[PublishedFigure]
+) -> pd.DataFrame:
+    """The main table as text: arms, the best first, then chance and published rows."""
+    rows = []
+    for arm, of_arm in _ranked(figures):
+        overall = of_arm[of_arm["part"] == ALL]
+        row = {"arm": _arm_cell(arm), "seeds": str(of_arm["seeds"].iloc[0])}
+        row |= {label: _cell(overall, "metric", key) for key, label in OVERALL.items()}
+        rows.append(row)
+    if not any(arm.model == CHANCE for arm in protocol.arms):
+        rows.append({"arm": "chance", "UAR": f"{1 / len(protocol.classes):.3f}"})
+    for figure in published:
+        war = figure.printed or _figure(figure.war)
+        name = f"{figure.name} ({figure.kind})" if figure.kind != figure.name else figure.name
+        rows.append({"arm": f"*{name}*", "UAR": _figure(figure.uar), "WAR": war})
+    return pd.DataFrame(rows).fillna(UNKNOWN)
+
+
+def test_cells(results: Results) -> pd.DataFrame:
+    """The paired tests as text."""
+    tests = results.tests
+    pairs = zip(tests["arm"], tests["against"], strict=True)
+    spans = zip(tests["uar_difference"], tests["low"], tests["high"], strict=True)
+    return pd.DataFrame(
+        {
+            "arm": [f"{_arm_cell(a)} against {_arm_cell(b)}" for a, b in pairs],
+            "UAR difference": [f"{d:+.3f} [{low:+.3f}, {high:+.3f}]" for d, low, high in spans],
+            "p": tests["p"].map(_p),
+            "p (Holm)": tests["p_holm"].map(_p),
+            "McNemar p": tests["mcnemar"].map(_p),
+            "McNemar p (Holm)": tests["mcnemar_holm"].map(_p),
+        }
+    )
+
+
+def title_of(protocol: Protocol) -> str:
+    """Corpora, number of classes, split."""
+    corpora = " + ".join(corpus_class(name).title for name in protocol.corpora)
+    synthetic = " (SYNTHETIC SPEECH)" if protocol.synthetic else ""
+    return f"{corpora}, {len(protocol.classes)} emotions, `{protocol.split}`{synthetic}"
+
+
+def _facts(protocol: Protocol) -> str:
+    clips = protocol.clips
+    n_folds, seeds = len(protocol.folds), protocol.seeds
+    words = [
+        f"{len(clips):,} test clips of {clips['speaker'].nunique()} speakers",
+        f"{n_folds} fold{'s' if n_folds > 1 else ''}",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}",
+        f"label set `{protocol.labels}` ({', '.join(protocol.classes)})",
+    ]
+    if protocol.encoders:
+        words.append(f"encoder {', '.join(f'`{name}`' for name in protocol.encoders)}")
+    sharing = (
+        "**Speakers are shared between train and test**: every figure flatters its model and only "
+        "serves to be compared with work that shared them too."
+        if protocol.shares_speakers
+        else "No speaker is in both train and test."
+    )
+    lacking = f" Left out: {'; '.join(protocol.incomplete)}." if protocol.incomplete else ""
+    return f"{'; '.join(words)}. {sharing}{lacking}"
+
+
+def _origin(protocol: Protocol) -> str:
+    """Commit, manifest and split, short; one commit an arm where they differ."""
+    per_arm = {arm.name: ", ".join(arm.commits) for arm in protocol.arms}
+    commits = set(per_arm.values())
+    told = (
+        f"Commit {commits.pop()}"
+        if len(commits) == 1
+        else "Commits " + "; ".join(f"`{arm}` {commit}" for arm, commit in per_arm.items())
+    )
+    if "+" in told:
+        told += " (+: with changes that were not committed)"
+    splits = ", ".join(digest[:HASH_CHARACTERS] for digest in protocol.split_hashes)
+    return f"{told}. Manifest {protocol.manifest[:HASH_CHARACTERS]}; split by fold {splits}."
+
+
+def published_rows(protocol: Protocol) -> list[PublishedFigure]:
+    """What others published that may stand beside this protocol."""
+    return published_for(protocol.corpora, protocol.split, protocol.classes)
+
+
+def _sources(published: Sequence[PublishedFigure]) -> str:
+    by_source: dict[str, list[str]] = {}
+    for figure in published:
+        by_source.setdefault(figure.source, []).append(figure.name)
+    lines = [f"- *{', '.join(names)}*: {source}." for source, names in by_source.items()]
+    return "Rows in italics were not run here:\n\n" + "\n".join(lines)
+
+
+def _about_tests(results: Results) -> str:
+    chosen = (
+        " (taken because its UAR is the highest, so its p values are flattered)"
+        if results.chosen
+        else ""
+    )
+    return (
+        f"Paired tests of `{results.reference}`{chosen} on the same clips. The difference of UAR, "
+        "its interval and p are from a bootstrap over speakers; McNemar's exact test compares the "
+        "clips that are right, takes clips as independent, and has the largest p over the seeds. "
+        "Holm's correction is over the column."
+    )
+
+
+def _fold_cells(figures: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for arm, of_arm in _ranked(figures):
+        by_metric = of_arm[of_arm["part"] == ALL].set_index("metric")
+        pairs = {
+            label: by_metric.loc[key, ["fold_mean", "fold_sd"]] for key, label in OVERALL.items()
+        }
+        cells = {label: _plus_minus(*pair) for label, pair in pairs.items()}
+        rows.append({"arm": _arm_cell(arm)} | cells)
+    return pd.DataFrame(rows)
+
+
+def _recall_cells(figures: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+    rows = []
+    for arm, of_arm in _ranked(figures):
+        recall = of_arm[of_arm["part"] == ALL].set_index("metric")["value"]
+        cells = {c: _figure(recall.get(f"recall/{c}")) for c in protocol.classes}
+        rows.append({"arm": _arm_cell(arm)} | cells)
+    return pd.DataFrame(rows)
+
+
+def _part_cells(figures: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for arm, of_arm in _ranked(figures):
+        uars = of_arm[of_arm["metric"] == "uar"]
+        cells = {part_name(str(part)): _cell(uars, "part", str(part)) for part in uars["part"]}
+        rows.append({"arm": _arm_cell(arm)} | cells)
+    return pd.DataFrame(rows)
+
+
+def part_name(part: str) -> str:
+    """A part of the clips in words."""
+    return PART_NAMES.get(part) or corpus_class(part.removeprefix("corpus/")).title
+
+
+def _ranked(figures: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Each arm's rows, the highest UAR first."""
+    overall = figures[(figures["part"] == ALL) & (figures["metric"] == "uar")]
+    order = overall.sort_values("value", ascending=False, kind="stable")["arm"]
+    return [(str(arm), figures[figures["arm"] == arm]) for arm in order]
+
+
+def _arm_cell(name: str) -> str:
+    """The arm's options as code, what follows them as words."""
+    option, comma, words = name.partition(", probabilities")
+    return f"`{option}`{comma}{words}"
+
+
+def _cell(rows: pd.DataFrame, column: str, key: str) -> str:
+    """The one row with this key: mean ± sd over seeds [interval]."""
+    (row,) = rows[rows[column] == key].to_dict("records")
+    value = _plus_minus(row["value"], row["seed_sd"])
+    return f"{value} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _plus_minus(mean: float, spread: float) -> str:
+    return _figure(mean) if pd.isna(spread) else f"{mean:.3f} ± {spread:.3f}"
+
+
+def _figure(value: float | None) -> str:
+    return UNKNOWN if value is None or pd.isna(value) else f"{value:.3f}"
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def command_text(script: str, words: Sequence[str]) -> str:
+    """The command as a reader can give it; of a folder outside the project, its last name only."""
+    shown = [re.sub(r"=/(?:[^/]+/)*([^/]+)/?$", r"=…/\1", word) for word in words]
+    quoted = [f'"{word}"' if re.search(r"[\[\]{}()*? ;&|<>$]", word) else word for word in shown]
+    return " ".join(["python", script, *quoted])

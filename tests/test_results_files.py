@@ -1,0 +1,80 @@
+"""The files of a results page: CSV, LaTeX and figures."""
+
+import pandas as pd
+import pytest
+from protocol_runs import finished_children
+
+from ser.plots import new_figure
+from ser.protocol import AVERAGED, read_protocol
+from ser.results_files import write_page
+from ser.results_plots import dot_figure
+from ser.results_table import compute_results
+
+ARMS = {"chance": 0.0, "tim": 0.4, "ensemble": 0.8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    corpora = {"ravdess": 4, "tess": 2}
+    children = finished_children(root, ARMS, seeds=2, corpora=corpora, split="tess_x")
+    protocol = read_protocol(children, "mine", "python sweep.py")
+    target = root / "protocols" / "mine"
+    assert write_page(protocol, compute_results(protocol, n_draws=20), target).startswith("## ")
+    return target
+
+
+def test_a_page_is_one_folder(folder):
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {
+        "results.md", "results.csv", "results.tex", "per_fold.csv", "tests.csv",
+        "figures/arms.png", "figures/recall.png", "figures/corpora.png",
+    }  # fmt: skip
+
+
+def test_the_csv_has_commit_manifest_and_command_in_every_row(folder):
+    table = pd.read_csv(folder / "results.csv")
+    assert len(table) == 5 * (3 + 3 + 3 * 3)  # arms × (overall, recalls, three metrics a part)
+    for column, value in {"commit": "0123456789ab", "manifest": "a" * 64}.items():
+        assert set(table[column]) == {value}
+    assert set(table["command"]) == {"python sweep.py"}
+    assert len(pd.read_csv(folder / "per_fold.csv")) == 2 * (3 * 2 + 2)
+    assert list(pd.read_csv(folder / "tests.csv")["against"]) == ["tim", "tim" + AVERAGED] * 1 + [
+        "tim" + AVERAGED
+    ]
+
+
+def test_latex_is_booktabs_with_nothing_left_to_escape(folder):
+    text = (folder / "results.tex").read_text(encoding="utf-8")
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    for word in (
+        "\\toprule",
+        "\\midrule",
+        "\\bottomrule",
+        "$\\pm$",
+        "tess\\_x",
+        "\\label{tab:mine}",
+    ):
+        assert word in body
+    assert body.isascii() and "`" not in body and "*" not in body
+    assert body.count("\\\\\n") == 1 + 5  # the header and a row an arm
+    assert body.replace("\\_", "").count("_") == 0
+
+
+def test_dots_stand_in_one_order_with_their_intervals():
+    table = pd.DataFrame(
+        {
+            "arm": ["a", "b" + AVERAGED], "average_of": ["", "b"], "value": [0.7, 0.5],
+            "low": [0.6, 0.3], "high": [0.8, 0.6],
+        }
+    )  # fmt: skip
+    figure = dot_figure({"UAR": table, "WAR": table}, "made up", {"UAR": {"chance": 0.25}})
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == [
+        "b\nprobabilities averaged over seeds", "a",
+    ]  # fmt: skip
+    spans = [tuple(line.get_xdata()) for line in left.lines if len(line.get_xdata()) == 2]
+    assert spans == [(0.3, 0.6), (0.6, 0.8), (0.25, 0.25)]
+    assert [text.get_text() for text in right.texts] == ["0.500", "0.700"]
+    assert left.get_legend().get_texts()[0].get_text() == "chance 0.250"
+    assert right.get_legend() is None and isinstance(figure, type(new_figure(1, 1, "")))

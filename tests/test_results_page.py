@@ -1,0 +1,162 @@
+"""The section of a results document: facts, tables, tests; merging it into a file."""
+
+import pandas as pd
+import pytest
+from protocol_runs import finished_children
+
+from ser.errors import SerError
+from ser.protocol import AVERAGED, Protocol, read_protocol
+from ser.results_page import command_text, merge_section, section_text, title_of
+from ser.results_table import Results, compute_results
+
+ARMS = {"linear": 0.5, "tim": 0.4, "ensemble": 0.8}
+COMMAND = "python sweep.py sweep=protocol dataset=made_up"
+
+
+def page(root, arms=ARMS, **settings) -> tuple[Protocol, Results, str]:
+    children = finished_children(root, arms, **settings)
+    protocol = read_protocol(children, "mine", COMMAND)
+    results = compute_results(protocol, n_draws=50)
+    return protocol, results, section_text(protocol, results)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> tuple[Protocol, Results, str]:
+    corpora = {"ravdess": 6, "tess": 2}
+    root = tmp_path_factory.mktemp("runs")
+    return page(root, seeds=2, corpora=corpora, split="deck_random")
+
+
+def rows_of(text: str, first: str) -> list[list[str]]:
+    """Cells of the table whose header begins with this word, header first."""
+    lines = text.splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith(f"| {first}"))
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return [rows[0], *rows[2:]]
+
+
+def test_a_section_says_what_was_run_and_from_what(several):
+    _, _, text = several
+    assert text.startswith("## RAVDESS speech + TESS, 3 emotions, `deck_random`\n")
+    assert "96 test clips of 8 speakers; 2 folds; seeds 0, 1; label set `seven`" in text
+    assert f"```sh\n{COMMAND}\n```" in text
+    assert "Commit 0123456789ab. Manifest aaaaaaaaaaaa; split by fold 000000000000, 1111" in text
+    assert "No speaker is in both train and test." in text
+
+
+def test_the_main_table_has_arms_averages_and_chance_with_intervals(several):
+    _, results, text = several
+    header, *rows = rows_of(text, "arm")
+    assert header == ["arm", "seeds", "UAR", "WAR", "macro F1"]
+    names = [row[0] for row in rows]
+    assert names[-1] == "chance" and rows[-1][2] == "0.333"
+    assert set(names[:-1]) == {f"`{arm}`{end}" for arm in ARMS for end in ("", AVERAGED)}
+    uars = [float(row[2][:5]) for row in rows[:-1]]
+    assert uars == sorted(uars, reverse=True)
+    (cell,) = [row[2] for row in rows if row[0] == "`tim`"]
+    figures = results.figures.query("arm == 'tim' and metric == 'uar' and part == 'all'").iloc[0]
+    value, sd, low, high = figures[["value", "seed_sd", "low", "high"]]
+    assert cell == f"{value:.3f} ± {sd:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def test_the_other_tables_are_by_fold_emotion_corpus_and_pair(several):
+    _, results, text = several
+    before, folds = text.split("mean ± sd over the folds:")
+    assert [len(row) for row in rows_of(folds, "arm")] == [4] * 7
+    recall = rows_of(folds.split("Recall by emotion:")[1], "arm")
+    assert recall[0] == ["arm", "neutral", "happy", "sad"]
+    corpora = rows_of(folds.split("UAR by corpus:")[1], "arm")
+    assert corpora[0] == ["arm", "all clips", "all but TESS", "RAVDESS speech", "TESS"]
+    tests = rows_of(folds.split("Paired tests of `ensemble`")[1], "arm")
+    assert len(tests) == 1 + len(results.tests) == 7
+    assert tests[1][0] == "`ensemble` against `linear`" and tests[1][1].startswith("+0.")
+
+
+def test_a_single_fold_and_corpus_need_no_such_tables(tmp_path):
+    _, _, text = page(tmp_path, {"tim": 0.5}, folds=1)
+    assert "1 fold; seed 0;" in text
+    assert not any(part in text for part in ("over the folds", "by corpus", "Paired tests"))
+
+
+def test_shared_speakers_synthetic_speech_and_lacking_folds_are_said(tmp_path):
+    children = finished_children(tmp_path, ARMS)
+    children = children.assign(shares_speakers="true", synthetic="true")
+    protocol = read_protocol(children.iloc[:-1], "mine", COMMAND)
+    text = section_text(protocol, compute_results(protocol, n_draws=20))
+    assert "**Speakers are shared between train and test**" in text
+    assert "(SYNTHETIC SPEECH)" in title_of(protocol)
+    assert "Left out: ensemble seed 0 lacks fold 1." in text
+    assert "(taken because its UAR is the highest, so its p values are flattered)" in text
+
+
+def test_arms_of_several_commits_are_told_apart(tmp_path):
+    children = finished_children(tmp_path, ARMS)
+    children.loc[children["model"] == "tim", "git_commit"] = "ffff+"
+    text = section_text(
+        *(lambda p: (p, compute_results(p, n_draws=20)))(read_protocol(children, "mine", COMMAND))
+    )
+    assert "`tim` ffff+; `ensemble` 0123456789ab (+: with changes that were not committed)" in text
+
+
+def test_published_rows_stand_in_italics_with_their_source(several, monkeypatch):
+    from ser import results_page
+    from ser.labels import LABEL_SETS
+    from ser.published import published_for
+
+    def on_seven(corpora, split, classes):
+        return published_for(corpora, split, LABEL_SETS["seven"])
+
+    monkeypatch.setattr(results_page, "published_for", on_seven)
+    protocol, results, _ = several
+    text = section_text(protocol, results)
+    rows = [row for row in rows_of(text, "arm") if row[0].startswith("*")]
+    assert [row[:4] for row in rows] == [
+        ["*the slides: ensemble (published)*", "-", "-", "~0.70-0.71"],
+        ["*the slides: TIM alone (published)*", "-", "-", "~0.51"],
+    ] or [row[3] for row in rows] == ["~0.51", "~0.70-0.71"]
+    assert "Not the same clips, split or seed" in text
+
+
+def test_merging_replaces_the_old_section_and_nothing_else(tmp_path):
+    path = tmp_path / "docs" / "results.md"
+    merge_section(path, "one", "## One\n\nold\n")
+    merge_section(path, "two", "## Two")
+    path.write_text("# Results\n\nby hand\n\n" + path.read_text(encoding="utf-8") + "\nend\n")
+    merge_section(path, "one", "## One\n\nnew\n")
+    assert path.read_text(encoding="utf-8") == (
+        "# Results\n\nby hand\n\n<!-- begin one -->\n## One\n\nnew\n<!-- end one -->\n\n"
+        "<!-- begin two -->\n## Two\n<!-- end two -->\n\nend\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- begin one -->\n",
+        "<!-- end one -->\n<!-- begin one -->\n",
+        "<!-- begin one --><!-- end one -->" * 2,
+    ],
+)
+def test_broken_markers_are_refused_and_the_file_is_kept(tmp_path, text):
+    path = tmp_path / "results.md"
+    path.write_text(text)
+    with pytest.raises(SerError, match="the section one must stand once between"):
+        merge_section(path, "one", "## One")
+    assert path.read_text() == text
+
+
+def test_the_command_can_be_given_again_and_names_no_folder_of_one_machine():
+    words = ["sweep=protocol", "sweep.grid.model=[tim,linear]", "dataset.root=/home/me/RAVDESS"]
+    assert command_text("sweep.py", [*words, "encoder.path=../weights/whisper"]) == (
+        'python sweep.py sweep=protocol "sweep.grid.model=[tim,linear]" dataset.root=…/RAVDESS '
+        "encoder.path=../weights/whisper"
+    )
+
+
+def test_figures_of_the_section_are_text(several):
+    protocol, results, text = several
+    assert "nan" not in text and isinstance(results.figures, pd.DataFrame)
