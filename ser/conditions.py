@@ -34,11 +34,12 @@ _CHANGES: dict[str, _Change] = {
 }
 FAMILIES = ("babble", *_CHANGES)
 NOISES = ("babble", "white", "pink")
-UNITS = {
-    "babble": "dB SNR", "white": "dB SNR", "pink": "dB SNR", "reverb": "s RT60",
-    "telephone": "", "mp3": "kbit/s", "clipping": "of the peak", "level": "dB", "speed": "× speed",
+LABELS = {
+    "babble": "babble {:g} dB SNR", "white": "white {:g} dB SNR", "pink": "pink {:g} dB SNR",
+    "reverb": "reverb {:g} s RT60", "telephone": "telephone", "mp3": "mp3 {:g} kbit/s",
+    "clipping": "clipping at {:g} of the peak", "level": "level {:g} dB", "speed": "speed ×{:g}",
 }  # fmt: skip
-"""What a severity counts, by family."""
+"""A condition in words: family, and what its severity counts."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ class Degradation:
     @property
     def label(self) -> str:
         """Family and severity in words."""
-        unit = UNITS[self.family]
-        return f"{self.family} {self.severity:g} {unit}" if unit else self.family
+        return LABELS[self.family].format(self.severity)
 
     @property
     def _pool(self) -> Voices:

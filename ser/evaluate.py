@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -11,20 +11,33 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ser.assemble import compute_features, open_material, speech_of
+from ser.assemble import compute_features, open_material, speech_of, voices_of
 from ser.checkpoint import load_checkpoint
+from ser.conditions import chosen_families, conditions_of
+from ser.config import plain
 from ser.data import EmotionDataset, in_order
 from ser.errors import SerError
+from ser.features import Feature
 from ser.labels import map_emotion
 from ser.metrics import class_report, confusion
 from ser.predict import Recognizer
 from ser.recognizer import load_recognizer
 from ser.report import render_results
+from ser.robustness import babble_clips, score_robustness
 from ser.run import quieten, tracker_of
 from ser.run_folder import RunFolder, find_run
 from ser.scoring import figures_of, predict_clips, write_predictions
 
 log = logging.getLogger(__name__)
+
+
+class _Clips(NamedTuple):
+    """What is scored."""
+
+    table: pd.DataFrame
+    speech: pd.DataFrame  # all clips at hand, of which these are some
+    batch_size: int
+    title: str
 
 
 class _Predictor(pl.LightningModule):
@@ -46,6 +59,8 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     quieten()
     if cfg.part not in ("test", "val") or cfg.seen not in ("drop", "keep"):
         raise SerError(f"part={cfg.part} seen={cfg.seen}: part is test or val, seen drop or keep.")
+    if cfg.robustness is not None:
+        chosen_families(cfg.robustness, list(cfg.severities))  # a wrong word shows at once
     checkpoint_path, folder = _find_checkpoint(cfg)
     card = load_checkpoint(checkpoint_path)["ser"]
     recognizer = load_recognizer(checkpoint_path, cfg.encoder_path)
@@ -54,32 +69,28 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
             f"part=val: {card['model']['name']} was fitted again on train and validation together "
             "once its validation figures were taken; metrics.json has those as best/…."
         )
-    if cfg.get("dataset") is None:
-        table, batch_size, title = _own_clips(cfg, folder, card)
-    else:
-        table, batch_size = _other_clips(cfg, card, overrides), cfg.batch_size
-        title = f"{card['model']['name']} on {cfg.dataset.name}"
-    predictions = _predict(cfg, recognizer, table, batch_size)
-    part = "test" if cfg.get("dataset") is not None else cfg.part
+    own = cfg.get("dataset") is None
+    clips = _own_clips(cfg, folder, card) if own else _other_clips(cfg, card, overrides)
+    predictions = _predict(cfg, recognizer, clips, recognizer.features)
+    part = cfg.part if own else "test"
     metrics = figures_of(predictions, recognizer.classes, part)
     counts = confusion(predictions["truth"], predictions["prediction"], recognizer.classes)
     shown = {key.removeprefix(f"{part}/"): value for key, value in metrics.items()}
-    if _is_synthetic(card):
-        title += " (trained on SYNTHETIC SPEECH)"
+    title = clips.title + (" (trained on SYNTHETIC SPEECH)" if card["synthetic"] else "")
     render_results(shown, class_report(counts, recognizer.classes), title, Console())
-    if cfg.get("dataset") is None:
+    if own:
         assert folder is not None
         _compare_with_training(folder, metrics, cfg.part)
     target = _results_folder(cfg, folder, checkpoint_path)
-    write_predictions(target.path, predictions, recognizer.classes, title)
+    write_predictions(target.path, predictions, recognizer.classes, title, recognizer.abstain_below)
     target.write_metrics(metrics)
+    if cfg.robustness is not None:
+        target = _robustness_folder(target)
+        metrics |= _score_robustness(cfg, recognizer, clips, predictions, target, title)
+        target.write_metrics(metrics)
     _log_evaluation(cfg, card, metrics, target, checkpoint_path, title)
     log.info("evaluation folder  %s", target.path)
     return metrics[f"{part}/uar"]
-
-
-def _is_synthetic(card: dict[str, Any]) -> bool:
-    return bool(card["synthetic"])
 
 
 def _find_checkpoint(cfg: DictConfig) -> tuple[Path, RunFolder | None]:
@@ -97,9 +108,7 @@ def _find_checkpoint(cfg: DictConfig) -> tuple[Path, RunFolder | None]:
     return folder.best, folder
 
 
-def _own_clips(
-    cfg: DictConfig, folder: RunFolder | None, card: dict[str, Any]
-) -> tuple[pd.DataFrame, int, str]:
+def _own_clips(cfg: DictConfig, folder: RunFolder | None, card: dict[str, Any]) -> _Clips:
     """The clips of the run's own split part, checked to be the very ones."""
     if folder is None:
         raise SerError(
@@ -117,10 +126,11 @@ def _own_clips(
         )
     ids = material.split.parts[cfg.part]
     table = material.speech.table
-    return table[table["id"].isin(ids)], own.loader.batch_size, f"{folder.path.name}, {cfg.part}"
+    title = f"{folder.path.name}, {cfg.part}"
+    return _Clips(table[table["id"].isin(ids)], table, own.loader.batch_size, title)
 
 
-def _other_clips(cfg: DictConfig, card: dict[str, Any], overrides: Sequence[str]) -> pd.DataFrame:
+def _other_clips(cfg: DictConfig, card: dict[str, Any], overrides: Sequence[str]) -> _Clips:
     """Every clip of another corpus on the model's classes, less the speakers that it knows."""
     asked = [word for word in overrides if word.startswith("dataset.labels=")]
     if asked and asked[0] != f"dataset.labels={card['labels']}":
@@ -128,6 +138,14 @@ def _other_clips(cfg: DictConfig, card: dict[str, Any], overrides: Sequence[str]
             f"{asked[0]}: the checkpoint {cfg.run} was trained on label set {card['labels']} "
             f"({', '.join(card['classes'])}), and can be scored on that only. "
             f"Drop {asked[0]}, or train a model on that label set."
+        )
+    if card["labels"] == "native" and cfg.dataset.source != "corpus":
+        raise SerError(
+            f"dataset={cfg.dataset.name}: the checkpoint {cfg.run} knows the classes of "
+            f"{', '.join(card['trained_on'])} alone (it was trained with dataset.labels=native), "
+            "and several corpora have no such classes in common. Score it on one corpus at a "
+            "time: dataset=NAME dataset.root=FOLDER. To score several together, train on a "
+            "common set: dataset.labels=seven, six or four."
         )
     cfg.dataset.labels = "native" if cfg.dataset.source == "corpus" else card["labels"]
     speech = speech_of(cfg)
@@ -145,7 +163,8 @@ def _other_clips(cfg: DictConfig, card: dict[str, Any], overrides: Sequence[str]
             f"(it has {', '.join(speech.classes)}). A checkpoint can be scored only on classes "
             "that it was trained on: choose another corpus or checkpoint."
         )
-    return _without_known_speakers(cfg, table, card)
+    title = f"{card['model']['name']} on {cfg.dataset.name}"
+    return _Clips(_without_known_speakers(cfg, table, card), table, cfg.batch_size, title)
 
 
 def _without_known_speakers(
@@ -169,10 +188,11 @@ def _without_known_speakers(
 
 
 def _predict(
-    cfg: DictConfig, recognizer: Recognizer, table: pd.DataFrame, batch_size: int
+    cfg: DictConfig, recognizer: Recognizer, clips: _Clips, features: Sequence[Feature]
 ) -> pd.DataFrame:
-    stores = compute_features(Path(cfg.cache_root), recognizer.features, table)
-    dataset = EmotionDataset(table, recognizer.classes, stores)
+    """The clips' predictions from these features: the recognizer's own, or of degraded clips."""
+    stores = compute_features(Path(cfg.cache_root), features, clips.table)
+    dataset = EmotionDataset(clips.table, recognizer.classes, stores)
     trainer = pl.Trainer(
         accelerator=cfg.device if cfg.device != "cuda" else "gpu",
         devices=1,
@@ -181,8 +201,41 @@ def _predict(
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    loader = in_order(dataset, batch_size)
-    return predict_clips(trainer, _Predictor(recognizer), loader, table, recognizer.classes)
+    loader = in_order(dataset, clips.batch_size)
+    classes, temperature = recognizer.classes, recognizer.temperature
+    predictor = _Predictor(recognizer)
+    return predict_clips(trainer, predictor, loader, clips.table, classes, temperature)
+
+
+def _score_robustness(
+    cfg: DictConfig,
+    recognizer: Recognizer,
+    clips: _Clips,
+    clean: pd.DataFrame,
+    target: RunFolder,
+    title: str,
+) -> dict[str, float]:
+    """Score the same clips under every condition asked for; table and figure go to `target`."""
+    voices = voices_of(babble_clips(clips.table, clips.speech))
+    asked = plain(cfg)
+    return score_robustness(
+        conditions_of(asked["robustness"], asked["severities"], voices),
+        recognizer.features,
+        lambda features: _predict(cfg, recognizer, clips, features),
+        clean,
+        recognizer.classes,
+        target.path,
+        f"{title}: robustness",
+        before=_against(cfg, target.path.name),
+    )
+
+
+def _against(cfg: DictConfig, name: str) -> Path | None:
+    """The folder of the same evaluation of the run that this one is held against."""
+    if cfg.against is None:
+        return None
+    folder = find_run(str(cfg.against), Path(cfg.runs_root) / "runs", finished=True)
+    return folder.path / "evaluations" / name
 
 
 def _compare_with_training(folder: RunFolder, metrics: dict[str, float], part: str) -> None:
@@ -210,6 +263,12 @@ def _results_folder(cfg: DictConfig, folder: RunFolder | None, checkpoint: Path)
     return RunFolder(target)
 
 
+def _robustness_folder(target: RunFolder) -> RunFolder:
+    """`robustness` for the run's own test part; others say whose they are."""
+    whose = "" if target.path.name == "test" else f"_{target.path.name}"
+    return RunFolder(target.path.with_name(f"robustness{whose}"))
+
+
 def _log_evaluation(
     cfg: DictConfig,
     card: dict[str, Any],
@@ -218,14 +277,16 @@ def _log_evaluation(
     checkpoint: Path,
     title: str,
 ) -> None:
-    """A run of its own for another corpus; the own test part is in the training run already."""
-    if cfg.get("dataset") is None:
+    """A run of its own; the clean clips of the own test part are in the training run already."""
+    own = cfg.get("dataset") is None
+    if own and cfg.robustness is None:
         return
     tracker = tracker_of(cfg)
     tags = {
         "kind": "evaluation",
         "model": card["model"]["name"],
-        "dataset": cfg.dataset.name,
+        "dataset": ",".join(card["trained_on"]) if own else cfg.dataset.name,
+        "robustness": str(cfg.robustness is not None).lower(),
         "seed": str(card["seed"]),
         "checkpoint": str(checkpoint.resolve()),
         "seen_speakers": cfg.seen,

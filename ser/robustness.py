@@ -3,40 +3,27 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
 from ser.augment import Augmented
 from ser.babble import TALKERS
 from ser.conditions import Degradation
+from ser.errors import SerError
 from ser.features import Feature
 from ser.metrics import confusion, uar, war
-from ser.plots import VAL_COLOUR, new_figure, unframed
 from ser.report import markdown
+from ser.robustness_plots import robustness_figure
 from ser.statistics import Difference, align, difference_of, draw_clips, metric_draws
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
 Predict = Callable[[Sequence[Feature]], pd.DataFrame]
 """Predictions (ser.scoring.predict_clips) of the clips in question from these features."""
 
-PANELS = {
-    "noise": ("babble", "white", "pink"), "reverberation": ("reverb",), "MP3": ("mp3",),
-    "clipping": ("clipping",), "other": ("telephone", "level", "speed"),
-}  # fmt: skip
-AXIS = {
-    "noise": "SNR, dB",
-    "reverberation": "RT60, s",
-    "MP3": "kbit/s",
-    "clipping": "share of peak",
-}
-COLOURS = {"babble": "#d55e00", "white": "#0173b2", "pink": "#cc78bc"}  # colour-blind safe
+CLEAN = "clean"
 
 
 def babble_clips(clips: pd.DataFrame, speech: pd.DataFrame) -> pd.DataFrame:
@@ -62,18 +49,29 @@ def score_robustness(
     classes: Sequence[str],
     folder: Path,
     title: str,
+    before: Path | None,
 ) -> dict[str, float]:
     """Predict under each condition, print the table, keep it in `folder`; gives the metrics.
 
     The degraded clips' features are cached like any other, so a second call computes none.
+    `before` is the folder of another run's evaluation to compare with. Raises SerError when it
+    does not hold the same clips under the same conditions.
     """
+    then = None if before is None else read_answers(before, conditions)
     degraded = []
     for number, condition in enumerate(conditions, start=1):
         log.info("condition %d of %d: %s", number, len(conditions), condition.label)
         degraded.append(predict([Augmented(feature, condition, copy=0) for feature in features]))
     table = compare_conditions(conditions, degraded, clean, classes)
-    write_robustness(folder, table, conditions, degraded, title, len(classes))
-    text = f"{title}\n\n{robustness_markdown(table)}\n"
+    answers = write_robustness(folder, table, conditions, degraded, clean)
+    sections = {title: robustness_markdown(table)}
+    gains = None if then is None else gain_by_condition(then, answers, classes)
+    if gains is not None and before is not None:
+        sections[f"against {before.parent.parent.name}"] = gains_markdown(gains)
+        gains.to_csv(folder / "gains.csv", index=False)
+    robustness_figure(table, title, len(classes), gains).savefig(folder / "robustness.png")
+    text = "\n".join(f"## {heading}\n\n{cells}\n" for heading, cells in sections.items())
+    (folder / "robustness.md").write_text(text, encoding="utf-8")
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
     return robustness_metrics(table)
 
@@ -108,7 +106,7 @@ def compare_conditions(
         *drops,
         difference_of(best_uar - mean["uar"], at_best - sum(draws) / len(draws)),
     ]
-    named = [("clean", "clean", float("nan"))]
+    named = [(CLEAN, CLEAN, float("nan"))]
     named += [(condition.label, condition.family, condition.severity) for condition in conditions]
     named += [("mean", "mean", float("nan"))]
     return pd.DataFrame(
@@ -145,13 +143,10 @@ def robustness_markdown(table: pd.DataFrame) -> str:
             "UAR": table["uar"].map("{:.3f}".format),
             "WAR": table["war"].map("{:.3f}".format),
             "UAR lost": table["drop"].map("{:.3f}".format),
-            "95 % interval": [
-                f"{low:.3f} to {high:.3f}"
-                for low, high in zip(table["low"], table["high"], strict=True)
-            ],
+            "95 % interval": _intervals(table),
         }
     )
-    clean = table["family"] == "clean"
+    clean = table["family"] == CLEAN
     cells.loc[clean, ["UAR lost", "95 % interval"]] = ""
     return markdown(cells)
 
@@ -161,75 +156,85 @@ def write_robustness(
     table: pd.DataFrame,
     conditions: Sequence[Degradation],
     degraded: Sequence[pd.DataFrame],
-    title: str,
-    n_classes: int,
-) -> None:
-    """robustness.md, .csv and .png, and every prediction by condition, in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "robustness.md").write_text(
-        f"## {title}\n\n{robustness_markdown(table)}\n", encoding="utf-8"
-    )
-    table.to_csv(folder / "robustness.csv", index=False)
-    labelled = [
-        predictions.assign(condition=condition.label)
-        for condition, predictions in zip(conditions, degraded, strict=True)
-    ]
-    pd.concat(labelled, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
-    robustness_figure(table, title, n_classes).savefig(folder / "robustness.png")
+    clean: pd.DataFrame,
+) -> pd.DataFrame:
+    """robustness.csv and predictions.parquet in `folder`; gives the latter.
 
-
-def robustness_figure(table: pd.DataFrame, title: str, n_classes: int) -> "Figure":
-    """UAR against severity, a panel for each kind of severity, worse to the right.
-
-    Bars are the 95 % interval of the drop; the dashed line is the clean clips' UAR.
+    A row for each clip and condition, which the column `condition` names, `clean` among them.
     """
-    panels = {
-        name: table[table["family"].isin(families)]
-        for name, families in PANELS.items()
-        if table["family"].isin(families).any()
-    }
-    widths = [max(1.6, 0.45 * rows["condition"].nunique()) for rows in panels.values()]
-    figure = new_figure(sum(widths) + 3.5, 4.2, title)
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)
-    best = float(table.loc[table["family"] == "clean", "uar"].iloc[0])
-    for axes, (name, rows) in zip(grid[0], panels.items(), strict=True):
-        axes.axhline(best, color="black", linestyle="--", linewidth=1)
-        axes.axhline(1 / n_classes, color="black", linestyle=":", linewidth=1)
-        _draw_points(axes, rows) if name == "other" else _draw_lines(axes, rows)
-        axes.set_title(name, fontsize=11)
-        axes.set_xlabel(AXIS.get(name, ""), fontsize=10)
-        axes.margins(x=0.15)
-        unframed(axes)
-    grid[0][0].set_ylabel("UAR", fontsize=11)
-    grid[0][0].set_ylim(0, min(1.0, best + 0.15))
-    last = grid[0][-1]
-    for height, word in ((best, "clean"), (1 / n_classes, "chance")):
-        last.text(1.02, height, word, transform=last.get_yaxis_transform(), va="center")
-    return figure
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "robustness.csv", index=False)
+    labels = [CLEAN, *(condition.label for condition in conditions)]
+    answers = pd.concat(
+        [
+            rows.assign(condition=label)
+            for label, rows in zip(labels, [clean, *degraded], strict=True)
+        ],
+        ignore_index=True,
+    )
+    answers.to_parquet(folder / "predictions.parquet", index=False)
+    return answers
 
 
-def _draw_lines(axes: "Axes", rows: pd.DataFrame) -> None:
-    """A line for each family over its severities as equal steps, in the order of the table."""
-    steps = list(dict.fromkeys(rows["severity"]))
-    families = list(dict.fromkeys(rows["family"]))
-    for number, family in enumerate(families):
-        line = rows[rows["family"] == family]
-        shift = 0.06 * (number - (len(families) - 1) / 2)  # so that intervals do not hide another
-        x = [steps.index(severity) + shift for severity in line["severity"]]
-        colour = COLOURS.get(family, VAL_COLOUR)
-        axes.errorbar(x, line["uar"], _reach(line), color=colour, marker="o", ms=4, label=family)
-    axes.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
-    if len(families) > 1:
-        axes.legend(frameon=False, loc="lower left", fontsize=9)
+def read_answers(folder: Path, conditions: Sequence[Degradation]) -> pd.DataFrame:
+    """What `write_robustness` kept there of these conditions; SerError when one is not there."""
+    path = folder / "predictions.parquet"
+    if not path.is_file():
+        raise SerError(
+            f"against: {folder} does not exist, so there is nothing to compare with. Score that "
+            "run first, with the same robustness, severities, part and dataset."
+        )
+    answers = pd.read_parquet(path)
+    wanted = [CLEAN, *(condition.label for condition in conditions)]
+    lacking = [label for label in wanted if label not in set(answers["condition"])]
+    if lacking:
+        raise SerError(
+            f"against: {folder} was not scored under {', '.join(lacking)}. Score that run again "
+            "with the same robustness and severities."
+        )
+    return answers[answers["condition"].isin(wanted)]
 
 
-def _draw_points(axes: "Axes", rows: pd.DataFrame) -> None:
-    """A point for each condition, named under it."""
-    labels = [label.replace(" ", "\n", 1) for label in rows["condition"]]
-    axes.errorbar(range(len(rows)), rows["uar"], _reach(rows), color=VAL_COLOUR, fmt="o", ms=4)
-    axes.set_xticks(range(len(rows)), labels, fontsize=8.5)
+def gain_by_condition(
+    before: pd.DataFrame, after: pd.DataFrame, classes: Sequence[str]
+) -> pd.DataFrame:
+    """UAR of each condition before and after, the gain and its 95 % interval; then their mean.
+
+    Both hold `write_robustness`'s rows of the same conditions. The mean leaves clean out. Draws
+    are paired: the same clips of both. Raises SerError when the clips differ.
+    """
+    rows, draws = [], []
+    clean = after[after["condition"] == CLEAN]
+    weights = draw_clips(clean)
+    for label in after["condition"].unique():
+        pair = [align(clean, table[table["condition"] == label]) for table in (before, after)]
+        then, now = (_figures(table, classes)["uar"] for table in pair)
+        old, new = (metric_draws(weights, table, classes, uar) for table in pair)
+        draws.append(new - old)
+        rows.append({"condition": label, "before": then, "after": now})
+    before_mean, after_mean = (np.mean([row[k] for row in rows[1:]]) for k in ("before", "after"))
+    rows.append({"condition": "mean", "before": before_mean, "after": after_mean})
+    draws.append(np.mean(draws[1:], axis=0))
+    gains = [
+        difference_of(row["after"] - row["before"], drawn)
+        for row, drawn in zip(rows, draws, strict=True)
+    ]
+    return pd.DataFrame(rows).assign(
+        gain=[g.mean for g in gains], low=[g.low for g in gains], high=[g.high for g in gains]
+    )
 
 
-def _reach(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
-    """The interval of UAR as far as the drop's goes: lengths below and above the point."""
-    return (rows["high"] - rows["drop"]).clip(lower=0), (rows["drop"] - rows["low"]).clip(lower=0)
+def gains_markdown(gains: pd.DataFrame) -> str:
+    """The table of `gain_by_condition` in Markdown."""
+    cells = gains[["condition"]].assign(
+        before=gains["before"].map("{:.3f}".format),
+        after=gains["after"].map("{:.3f}".format),
+        gain=gains["gain"].map("{:+.3f}".format),
+        interval=_intervals(gains),
+    )
+    return markdown(cells.rename(columns={"interval": "95 % interval"}))
+
+
+def _intervals(table: pd.DataFrame) -> list[str]:
+    ends = zip(table["low"], table["high"], strict=True)
+    return [f"{low:.3f} to {high:.3f}" for low, high in ends]

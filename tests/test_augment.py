@@ -1,12 +1,23 @@
 """Augmentation: what is masked and with what, mixup's arithmetic, decibels of the waveform."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torchaudio.functional import speed
 
-from ser.augment import Augmented, BatchAugment, SpecAugment, WaveformAugment, mixup
+from ser.augment import (
+    Augmented,
+    BatchAugment,
+    RobustAugment,
+    SpecAugment,
+    WaveformAugment,
+    mixup,
+)
+from ser.babble import Voices
 from ser.batch import Batch
+from ser.errors import SerError
 from ser.features import RawWaveform
 
 RATE_HZ = 16_000
@@ -219,3 +230,38 @@ def test_release_reaches_the_feature():
     heavy = Heavy()
     Augmented(heavy, augment_of(), 0).release()
     assert heavy.released
+
+
+STEPS = [
+    {"families": ["white", "pink"], "chance": 0.5, "severity": [0, 20]},
+    {"families": ["speed"], "chance": 0.5, "severity": [0.9, 1.1]},
+]
+
+
+def test_a_random_chain_takes_each_step_as_often_as_asked_and_repeats_itself():
+    speech = np.sin(np.arange(8000) / 5).astype(np.float32)
+    augment = RobustAugment(steps=STEPS)
+    copies = [augment(speech, 16_000, seed, "k") for seed in range(200)]
+    untouched = sum(len(c) == 8000 and np.array_equal(c, speech) for c in copies)
+    lengths = {round(8000 / len(c), 2) for c in copies}
+    assert 30 < untouched < 80  # a quarter, and the speeds that are drawn as 1
+    assert lengths == {0.9, 0.95, 1.0, 1.05, 1.1}
+    np.testing.assert_array_equal(copies[7], augment(speech, 16_000, 7, "k"))
+    louder = [np.square(c).mean() for c in copies if len(c) == 8000]
+    assert max(louder) < 1.1 and max(louder) > 0.7  # 0 dB SNR at worst: twice the power of 0.5
+
+
+def test_a_step_that_cannot_be_is_refused():
+    for change in ({"families": ["wind"]}, {"chance": 2}, {"severity": [1]}):
+        with pytest.raises(SerError, match="is no step"):
+            RobustAugment(steps=[STEPS[0] | change])
+
+
+def test_settings_of_a_chain_tell_its_pool_only_where_it_babbles():
+    voices = Voices({"a": Path("a.wav")}, {"a": "ann"})
+    quiet = RobustAugment(steps=STEPS)
+    assert quiet.with_voices(voices).settings() == quiet.settings()
+    babbling = RobustAugment(steps=[STEPS[0] | {"families": ["babble"]}])
+    assert babbling.with_voices(voices).settings() != babbling.settings()
+    feature = Augmented(RawWaveform(), quiet, 0)
+    assert feature.settings()["augment"]["steps"][1] == [["speed"], 0.5, [0.9, 1.1]]

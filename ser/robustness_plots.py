@@ -1,0 +1,93 @@
+"""The figure of a robustness evaluation."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ser.plots import VAL_COLOUR, new_figure, unframed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANELS = {
+    "noise": ("babble", "white", "pink"), "reverberation": ("reverb",), "MP3": ("mp3",),
+    "clipping": ("clipping",), "other": ("telephone", "level", "speed"),
+}  # fmt: skip
+AXIS = {
+    "noise": "SNR, dB",
+    "reverberation": "RT60, s",
+    "MP3": "kbit/s",
+    "clipping": "share of peak",
+}
+COLOURS = {"babble": "#d55e00", "white": "#0173b2", "pink": "#cc78bc"}  # colour-blind safe
+
+
+def robustness_figure(
+    table: pd.DataFrame, title: str, n_classes: int, gains: pd.DataFrame | None
+) -> "Figure":
+    """UAR against severity, a panel for each kind of severity, worse to the right.
+
+    Bars are the 95 % interval of the drop; the dashed line is the clean clips' UAR. Hollow points
+    are `before` of `gains`, the other run's UAR under the same condition.
+    """
+    if gains is not None:
+        table = table.merge(gains[["condition", "before"]], on="condition", how="left")
+        title += "\nhollow: before"
+    panels = {
+        name: table[table["family"].isin(families)]
+        for name, families in PANELS.items()
+        if table["family"].isin(families).any()
+    }
+    widths = [
+        max(1.6, 0.7 * len(rows) if name == "other" else 0.8 * rows["severity"].nunique())
+        for name, rows in panels.items()
+    ]
+    figure = new_figure(sum(widths) + 3.0, 4.2, title)
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)
+    best = float(table.loc[table["family"] == "clean", "uar"].iloc[0])
+    for axes, (name, rows) in zip(grid[0], panels.items(), strict=True):
+        axes.axhline(best, color="black", linestyle="--", linewidth=1)
+        axes.axhline(1 / n_classes, color="black", linestyle=":", linewidth=1)
+        _draw_points(axes, rows) if name == "other" else _draw_lines(axes, rows)
+        axes.set_title(name, fontsize=11)
+        axes.set_xlabel(AXIS.get(name, ""), fontsize=10)
+        axes.margins(x=0.15)
+        unframed(axes)
+    grid[0][0].set_ylabel("UAR", fontsize=11)
+    grid[0][0].set_ylim(0, min(1.0, best + 0.15))
+    last = grid[0][-1]
+    for height, word in ((best, "clean"), (1 / n_classes, "chance")):
+        last.text(1.02, height, word, transform=last.get_yaxis_transform(), va="center")
+    return figure
+
+
+def _draw_lines(axes: "Axes", rows: pd.DataFrame) -> None:
+    """A line for each family over its severities as equal steps, in the order of the table."""
+    steps = list(dict.fromkeys(rows["severity"]))
+    families = list(dict.fromkeys(rows["family"]))
+    for number, family in enumerate(families):
+        line = rows[rows["family"] == family]
+        shift = 0.06 * (number - (len(families) - 1) / 2)  # so that intervals do not hide another
+        x = [steps.index(severity) + shift for severity in line["severity"]]
+        colour = COLOURS.get(family, VAL_COLOUR)
+        axes.errorbar(x, line["uar"], _reach(line), color=colour, marker="o", ms=4, label=family)
+        if "before" in line:
+            axes.plot(x, line["before"], color=colour, ls=":", marker="o", mfc="white", ms=4)
+    axes.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
+    if len(families) > 1:
+        axes.legend(facecolor="white", edgecolor="none", framealpha=1, loc="lower left", fontsize=9)
+
+
+def _draw_points(axes: "Axes", rows: pd.DataFrame) -> None:
+    """A point for each condition, named under it."""
+    labels = [label.replace(" ", "\n", 1) for label in rows["condition"]]
+    axes.errorbar(range(len(rows)), rows["uar"], _reach(rows), color=VAL_COLOUR, fmt="o", ms=4)
+    if "before" in rows:
+        axes.plot(range(len(rows)), rows["before"], "o", color=VAL_COLOUR, mfc="white", ms=4)
+    axes.set_xticks(range(len(rows)), labels, fontsize=8.5)
+
+
+def _reach(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
+    """The interval of UAR as far as the drop's goes: lengths below and above the point."""
+    return (rows["high"] - rows["drop"]).clip(lower=0), (rows["drop"] - rows["low"]).clip(lower=0)
