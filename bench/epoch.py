@@ -1,0 +1,168 @@
+"""An epoch of the wav2vec2 arm from the warm cache, against .npy files: `python -m bench.epoch`.
+
+The alternative is the usual one: a file a clip, a Dataset that loads it, a shuffling DataLoader.
+"""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from bench.measure import bandwidth_gib_s, compare, parser, publish
+from ser.batch import Batch
+from ser.data import EmotionDataset, EpochSampler, in_order
+from ser.models.wav2vec2 import Wav2Vec2Model
+from ser.shards import FeatureStore, write_shard
+
+LAYERS, WIDTH, FRAMES = 13, 768, 184
+"""wav2vec2-base; frames of a RAVDESS clip of 3.7 s."""
+BATCH, SHARD, POOL_BATCHES, EMOTIONS = 64, 256, 8, 8
+POOLED, WORKERS = ".npy of pooled layers", ".npy of pooled layers, 2 worker processes"
+FRAMEWISE = ".npy of all layers' frames, pooled in the loader"
+FRAME_FILES = 48
+"""Different files of frames, 3.5 MiB each; clips beyond share them, as 4.5 GiB serve no one."""
+
+
+class Files(Dataset[tuple[torch.Tensor, int]]):
+    """A .npy file a clip."""
+
+    def __init__(self, folder: Path, n_clips: int, n_files: int) -> None:
+        self._folder, self._n, self._n_files = folder, n_clips, n_files
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        """(layers, 2 * width) and the class."""
+        values = torch.from_numpy(np.load(self._folder / f"{i % self._n_files}.npy")).float()
+        if values.ndim == 3:  # (layers, frames, width)
+            deviation, mean = torch.std_mean(values, dim=1, correction=0)
+            values = torch.cat([mean, deviation], dim=1)
+        return values, i % EMOTIONS
+
+
+def synthesise(folder: Path, n_clips: int) -> tuple[pd.DataFrame, FeatureStore]:
+    """The same clips in shards, in pooled files and in files of frames."""
+    draw = np.random.default_rng(0)
+    for name in ("shards", "pooled", "frames"):
+        (folder / name).mkdir()
+    shard: dict[str, np.ndarray] = {}
+    for i in range(n_clips):
+        values = draw.standard_normal((LAYERS, 2 * WIDTH), dtype=np.float32).astype(np.float16)
+        np.save(folder / "pooled" / f"{i}.npy", values)
+        shard[str(i)] = values
+        if len(shard) == SHARD or i == n_clips - 1:
+            write_shard(folder / "shards", shard)
+            shard = {}
+    for i in range(FRAME_FILES):
+        frames = draw.standard_normal((LAYERS, FRAMES, WIDTH), dtype=np.float32)
+        np.save(folder / "frames" / f"{i}.npy", frames.astype(np.float16))
+    label = [f"class_{i % EMOTIONS}" for i in range(n_clips)]
+    hashes = [str(i) for i in range(n_clips)]
+    table = pd.DataFrame({"sha256": hashes, "label": label, "corpus": "synthetic"})
+    return table, FeatureStore(folder / "shards", np.float16)
+
+
+def arm() -> tuple[Wav2Vec2Model, torch.optim.Optimizer]:
+    """The arm at conf/model/branch/wav2vec2.yaml's sizes."""
+    torch.manual_seed(0)
+    model = Wav2Vec2Model(
+        EMOTIONS, {"embedding": (LAYERS, 2 * WIDTH)}, None, finetune="none", last_n=2, lora_rank=16,
+        lora_alpha=32, lora_dropout=0.05, layers="inner", heads=4,
+        hidden=64, nonlinear=True, input_dropout=0.5, dropout=0.5, lr_factor=0.5,
+    )  # fmt: skip
+    return model, torch.optim.AdamW(model.parameters(), 1e-3)
+
+
+def train(batches: Iterable[Batch]) -> None:
+    """Forward, backward and AdamW over the batches."""
+    model, optimizer = arm()
+    for batch in batches:
+        loss = F.cross_entropy(model(batch), batch.target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def as_batches(loader: DataLoader[tuple[torch.Tensor, int]]) -> Iterable[Batch]:
+    """Default collation to what the arm reads."""
+    for values, target in loader:
+        yield Batch(torch.arange(len(target)), target, embedding=values)
+
+
+def drain(batches: Iterable[Batch]) -> None:
+    """Use each batch once, and no more."""
+    for _ in batches:
+        pass
+
+
+def main() -> None:
+    """Print the section."""
+    options = parser(__doc__, repeats=3)
+    options.add_argument("--clips", type=int, default=1296, help="clips of the train part")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table, store = synthesise(folder, given.clips)
+        opening = compare(
+            lambda: dataset(table, store), {}, given.repeats, name="open", unit_s=1e-3
+        )
+        data = dataset(table, store)
+        sampler = EpochSampler(
+            data, batch_size=BATCH, seed=0, weights=None, pool_batches=POOL_BATCHES
+        )
+        mine = in_order(data, BATCH)
+        mine = DataLoader(data, sampler=sampler, batch_size=None, collate_fn=mine.collate_fn)
+        pooled = Files(folder / "pooled", given.clips, given.clips)
+        framewise = Files(folder / "frames", given.clips, FRAME_FILES)
+        loaders = {
+            POOLED: DataLoader(pooled, BATCH, shuffle=True),
+            WORKERS: DataLoader(
+                pooled, BATCH, shuffle=True, num_workers=2, persistent_workers=True
+            ),
+            FRAMEWISE: DataLoader(framewise, BATCH, shuffle=True),
+        }
+        reading = compare(
+            lambda: drain(mine),
+            {key: lambda x=loader: drain(as_batches(x)) for key, loader in loaders.items()},
+            given.repeats, name="ours", unit_s=1e-3,
+        )  # fmt: skip
+        training = compare(
+            lambda: train(mine),
+            {key: lambda x=loader: train(as_batches(x)) for key, loader in loaders.items()},
+            given.repeats, name="ours", unit_s=1e-3,
+        )  # fmt: skip
+    one = {key: f"{float(np.median(reading.ratios(key))):.1f}" for key in loaders}
+    whole = {key: f"{float(np.median(training.ratios(key))):.1f}" for key in loaders}
+    n_bytes = given.clips * LAYERS * 2 * WIDTH * (2 + 4)
+    floor_s = n_bytes / bandwidth_gib_s() / 2**30
+    parts: list[object] = [
+        f"{given.clips:,} clips of {LAYERS} × {2 * WIDTH} float16 (synthesised; wav2vec2-base), "
+        f"batch {BATCH}. Opening the store and stacking it once a run takes "
+        f"{1e3 * opening.seconds('open'):.0f} ms. Files and shards are in the page cache.",
+        "Reading an epoch's batches alone:",
+        reading,
+        "The whole epoch, with forward, backward and AdamW:",
+        training,
+        f"Reading: {one[POOLED]} × the .npy loader, {one[WORKERS]} × with workers, "
+        f"{one[FRAMEWISE]} × files of frames. Whole epoch (goal 10 ×): {whole[POOLED]}, "
+        f"{whole[WORKERS]} and {whole[FRAMEWISE]} ×; the rest is the arm's own mathematics, which "
+        f"is the same on either side. The limit of reading: {n_bytes / 2**20:.0f} MiB read as "
+        f"float16 and written as float32 take {1e3 * floor_s:.0f} ms at this core's copying speed.",
+    ]
+    publish("epoch", "An epoch of the wav2vec2 arm", parts, given, "numpy torch pandas")
+
+
+def dataset(table: pd.DataFrame, store: FeatureStore) -> EmotionDataset:
+    """What the DataModule makes of the train part."""
+    classes = [f"class_{k}" for k in range(EMOTIONS)]
+    return EmotionDataset(table, classes, {"embedding": [store]})
+
+
+if __name__ == "__main__":
+    main()
