@@ -64,10 +64,12 @@ def active_level_db(waveform: Waveform, sample_rate_hz: int) -> float:
 def add_noise(speech: Waveform, noise: Waveform, snr_db: float, sample_rate_hz: int) -> Waveform:
     """Speech plus noise of the same length, `snr_db` below the active speech level.
 
-    The noise's own level is that of all its samples.
+    The noise's own level is that of all its samples. Raises SerError where either is silent.
     """
     wanted = 10 ** ((active_level_db(speech, sample_rate_hz) - snr_db) / 20)
     rms = np.sqrt(np.mean(np.square(noise, dtype=np.float64)))
+    if not rms > 0:
+        raise SerError(f"A noise of {len(noise)} samples is silent, so it can have no ratio.")
     return np.asarray(speech + noise * (wanted / rms), dtype=np.float32)
 
 

@@ -84,6 +84,19 @@ def test_silence_has_no_ratio():
         add_noise(silent, white_noise(RATE_HZ, RATE_HZ, draw()), 10, RATE_HZ)
     with pytest.raises(SerError, match="silent"):
         telephone(silent, RATE_HZ)
+    with pytest.raises(SerError, match="A noise of 16000 samples is silent"):
+        add_noise(tone_of(500), silent, 10, RATE_HZ)
+
+
+@pytest.mark.parametrize("n_samples", [2, 50, 400])
+def test_the_shortest_clips_keep_their_length(n_samples):
+    click = tone_of(1000)[3 : 3 + n_samples]
+    changed = [
+        telephone(click, RATE_HZ), mp3(click, RATE_HZ, 16), clip_peaks(click, 0.2),
+        reverberate(click, RATE_HZ, 0.5, draw()), change_level(click, -30),
+        add_noise(click, pink_noise(n_samples, RATE_HZ, draw()), 5, RATE_HZ),
+    ]  # fmt: skip
+    assert all(len(c) == n_samples and np.isfinite(c).all() for c in changed)
 
 
 def test_white_is_flat_by_hertz_and_pink_by_octave():
