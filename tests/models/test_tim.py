@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ser.batch import Batch
 from ser.errors import SerError
-from ser.models.packed import CausalConv, Norm, Packing, conv_norm_relu
+from ser.models.temporal import FLOOR, Clips, train_blocks
 from ser.models.tim import TimNet
 
 PAPER = {
@@ -81,15 +81,22 @@ def test_receptive_field_is_what_the_network_sees() -> None:
     with torch.no_grad():  # all positive: no ReLU hides a frame
         for weight in model.forward_branch.parameters():
             weight.abs_()
-    frames = torch.rand(1, 20, 4, requires_grad=True)
-    packing = Packing(torch.tensor([20]))
-    rows = packing.pack(frames)
-    rows = F.pad(F.linear(rows, model.forward_branch.stem.weight[..., 0]), (0, 4))
-    for block, dilation in zip(model.forward_branch.blocks, (1, 2), strict=True):
-        rows = block(rows, packing, packing.has_past(dilation))
-    rows[15].sum().backward()
-    seen = frames.grad[0].abs().sum(-1).nonzero().flatten().tolist()
-    assert (min(seen), max(seen)) == (15 - model.receptive_field + 1, 15)
+        for weight in model.backward_branch.parameters():
+            weight.zero_()
+
+    @torch.no_grad()
+    def last_output(frames: torch.Tensor) -> torch.Tensor:
+        """Of the 16th frame: what it adds to the sum over time."""
+        sums = [size * model.scales(batch_of(frames[:, :size]))[:, -1] for size in (15, 16)]
+        return sums[1] - sums[0]
+
+    frames = torch.rand(1, 16, 4)
+    first = 16 - model.receptive_field
+    outside, inside = frames.clone(), frames.clone()
+    outside[:, first - 1] += 1.0
+    inside[:, first] += 1.0
+    torch.testing.assert_close(last_output(outside), last_output(frames))
+    assert not torch.allclose(last_output(inside), last_output(frames), rtol=1e-3)
 
 
 def test_masked_ignores_padding_and_unmasked_does_not() -> None:
@@ -103,46 +110,94 @@ def test_masked_ignores_padding_and_unmasked_does_not() -> None:
         assert torch.allclose(alone, beside, atol=1e-6) == masked
 
 
-def reference(rows: list[torch.Tensor], conv: CausalConv, norm: Norm, dilation: int):
-    """The same layer by PyTorch's convolution and batch normalisation, clip by clip."""
-    convolved = [
-        F.conv1d(F.pad(clip.T[None], (dilation, 0)), conv.weight, conv.bias, dilation=dilation)
-        for clip in rows
-    ]
-    together = torch.cat([clip[0].T for clip in convolved])
-    mean, variance = norm.running_mean.clone(), norm.running_var.clone()
-    out = F.batch_norm(
-        together, mean, variance, norm.gamma, norm.beta, True, norm.momentum, norm.epsilon
-    )
-    return out.relu(), mean
+def straight_port(model: TimNet, frames: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
+    """The summaries by PyTorch's convolution and batch normalisation, in training mode.
+
+    Each convolution reads clip by clip; the normalisation sees the real frames of all. Gives
+    (batch, n_blocks, width), then every normalisation's running mean and variance.
+    """
+    total, running = 0.0, []
+    for branch, mirrored in ((model.forward_branch, False), (model.backward_branch, True)):
+        clips = [frames[row, :size].T[None] for row, size in enumerate(lengths)]
+        clips = [branch.stem(clip.flip(2) if mirrored else clip) for clip in clips]
+        summaries = []
+        for number, block in enumerate(branch.blocks):
+            hidden = clips
+            for conv, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
+                pad = (2**number, 0)
+                hidden = [
+                    F.conv1d(F.pad(clip, pad), conv.weight, conv.bias, dilation=2**number)
+                    for clip in hidden
+                ]
+                mean, variance = norm.running_mean.clone(), norm.running_var.clone()
+                joined = torch.cat(hidden, 2)
+                unbiased = joined.shape[2] / (joined.shape[2] - 1)
+                out = F.batch_norm(
+                    joined, mean, variance, norm.gamma, norm.beta, True, model.norm_momentum, 1e-3
+                )
+                kept = norm.running_var * (1 - model.norm_momentum)
+                running += [mean, kept + (variance - kept) / unbiased]
+                hidden = list(out.relu().split(lengths, 2))
+            clips = [clip * gate.sigmoid() for clip, gate in zip(clips, hidden, strict=True)]
+            parts = [
+                torch.cat([c.mean(2), (c.var(2, correction=0) + FLOOR).sqrt()], 1) for c in clips
+            ]
+            summaries.append(torch.cat(parts)[:, : model.n_outputs])
+        total = total + torch.stack(summaries, 1)
+    return [total, *running]
 
 
-@pytest.mark.parametrize("dilation", [1, 4, 16])
-def test_fast_layer_equals_pytorch(dilation: int) -> None:
+@pytest.mark.parametrize(
+    ("lengths", "deviation"), [([12, 12, 12], False), ([12, 5, 9], False), ([12, 5, 9], True)]
+)
+def test_fast_arithmetic_equals_a_straight_port(lengths: list[int], deviation: bool) -> None:
     torch.manual_seed(0)
-    lengths = [12, 5, 9]
-    conv, norm = CausalConv(6, dilation).double(), Norm(6, 1e-3, 0.1).double()
-    nn.init.normal_(norm.gamma)
-    nn.init.normal_(norm.beta)
+    options = {"n_blocks": 5, "masked": True, "dropout": 0.0, "deviation": deviation}
+    model = paper(n_features=6, **options).double()  # dilation 16 reaches past every clip
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            nn.init.normal_(parameter)
     frames = torch.randn(3, 12, 6, dtype=torch.float64, requires_grad=True)
-    packing = Packing(torch.tensor(lengths))
-    factor = 2.0 * (torch.rand(3, 8) > 0.5).double()
-    expected, expected_mean = reference(
-        [frames[row, :size] for row, size in enumerate(lengths)], conv, norm, dilation
-    )
-    expected = expected * factor[packing.clip, :6]
-    rows = F.pad(packing.pack(frames), (0, 2))
-    past = packing.has_past(dilation).double()
-    out = conv_norm_relu(rows, conv, norm, factor, packing, past)[:, :6]
-    torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(norm.running_mean, expected_mean)
+    expected, *running = straight_port(model, frames, lengths)
+    found = model.scales(batch_of(frames, lengths))
+    torch.testing.assert_close(found, expected)
+    branches = [model.forward_branch, model.backward_branch]
+    norms = [norm for b in branches for block in b.blocks for norm in (block.norm1, block.norm2)]
+    for norm, mean, variance in zip(norms, running[::2], running[1::2], strict=True):
+        torch.testing.assert_close(norm.running_mean, mean)
+        torch.testing.assert_close(norm.running_var, variance)
 
-    leaves = [frames, conv.weight, conv.bias, norm.gamma, norm.beta]
-    weights = torch.randn_like(out)
-    found = torch.autograd.grad((out * weights).sum(), leaves)
-    wanted = torch.autograd.grad((expected * weights).sum(), leaves)
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other)
+    leaves = [frames, *(p for b in branches for p in b.parameters())]
+    weights = torch.randn_like(found)
+    one = torch.autograd.grad((found * weights).sum(), leaves)
+    other = torch.autograd.grad((expected * weights).sum(), leaves)
+    for ours, theirs in zip(one, other, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_dropped_channel_is_dropped_forward_and_back() -> None:
+    torch.manual_seed(0)
+    double = {"dtype": torch.float64}
+    rows = torch.randn(2, 4, 2, 2, **double, requires_grad=True)
+    taps = torch.randn(1, 2, 2, 2, 2, 2, **double, requires_grad=True)
+    gamma, beta = (torch.randn(1, 2, 2, 2, **double, requires_grad=True) for _ in range(2))
+    bias = torch.randn(1, 2, 2, 2, **double)
+    keep = 2.0 * (torch.rand(1, 2, 2, 2, 2) > 0.5).double()
+    clips = Clips.of(torch.tensor([4, 3]), 4, torch.float64)
+    assert clips.mask is not None
+
+    def summaries(
+        rows: torch.Tensor, *leaves: torch.Tensor, keep: torch.Tensor = keep
+    ) -> torch.Tensor:
+        taps, gamma, beta = leaves
+        real = rows * clips.mask
+        return train_blocks(real, taps, bias, gamma, beta, keep, clips, [2], 1e-3, True)[0]
+
+    assert torch.autograd.gradcheck(summaries, (rows, taps, gamma, beta), fast_mode=True)
+    nothing = torch.zeros_like(keep)  # every gate is then sigmoid(0)
+    found = summaries(rows, taps, gamma, beta, keep=nothing)[0, ..., :2]
+    lengths = clips.lengths[:, None]
+    torch.testing.assert_close(found, 0.5 * (rows * clips.mask).sum(1) / lengths)
 
 
 def test_fit_takes_the_statistics_of_real_frames() -> None:
