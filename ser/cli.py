@@ -26,6 +26,8 @@ examples
   ser predict RUN call.wav               the emotion of a recording
   ser wrong RUN                          the test clips that the run got wrong, surest first
   ser explain RUN                        what it learned, and its mistakes to listen to, as pages
+  ser explain RUN --clip call.wav        which moments of a recording the answer rests on
+  ser card RUN                           the run's MODEL_CARD.md, with what was measured since
 
 RUN is a run folder, an MLflow run id, a checkpoint, or `last`.
 Training, scoring and sweeps: python train.py --help, evaluate.py --help, sweep.py --help.
@@ -61,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
     predict.add_argument("files", nargs="+", type=Path, help="audio files")
     predict.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
+    predict.add_argument(
+        "--abstain", action="store_true", help="say `uncertain` where the model is too little sure"
+    )
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(run_command=_predict)
 
@@ -171,11 +176,16 @@ def _predict(options: argparse.Namespace) -> None:
     checkpoint = Path(options.run) if lone else _find(options.run).best
     recognizer = load_recognizer(checkpoint, options.encoder_path)
     answers = recognizer.predict_files(options.files)
+    if options.abstain:
+        answers = answers.assign(uncertain=recognizer.uncertain(answers))
     if options.json:
         print(answers.to_json(orient="records", lines=True), end="")
         return
-    for row in answers.itertuples(index=False):
-        print(f"{row.prediction:<12}{row.confidence:.2f}  {row.path}")
+    said = answers["prediction"]
+    if options.abstain:
+        said = said.mask(answers["uncertain"], "uncertain")
+    for answer, row in zip(said, answers.itertuples(index=False), strict=True):
+        print(f"{answer:<12}{row.confidence:.2f}  {row.path}")
 
 
 def _wrong(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from ser.errors import SerError
 Counts = npt.NDArray[np.int64]  # (classes, classes), rows the reference
 Figures = npt.NDArray[np.float64]  # (classes,)
 
+ADDED = {"age", "temperature"}  # columns that tables of older runs do not have
 TESS = "tess"  # near 99 % for any encoder: it hides what the other corpora say (EmoBox, 2024)
 
 
@@ -163,13 +164,13 @@ def pool_folds(folds: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     if not folds:
         raise SerError("There are no predictions to pool: give at least one fold's table.")
-    odd = set().union(*(set(fold.columns) ^ set(folds[0].columns) for fold in folds))
+    odd = set().union(*(set(fold.columns) ^ set(folds[0].columns) for fold in folds)) - ADDED
     if odd:
         raise SerError(
             f"The folds differ in columns; these are not in all: {', '.join(sorted(odd))}. "
             "Pool only folds of one recipe: same dataset, label set and split."
         )
-    pooled = pd.concat([fold[folds[0].columns] for fold in folds], ignore_index=True)
+    pooled = pd.concat(folds, ignore_index=True)
     repeated = pooled["id"][pooled["id"].duplicated()].unique()
     if len(repeated):
         raise SerError(

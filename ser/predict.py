@@ -10,18 +10,26 @@ import torch
 
 from ser.audio import Waveform, load_waveform
 from ser.batch import Batch
+from ser.calibration import Flags, apply_temperature, is_uncertain
 from ser.data import PADDED, pad
+from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
 
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A trained model with the front-end that it was trained on."""
+    """A trained model with the front-end that it was trained on.
+
+    `temperature` divides its logits. A confidence less than `abstain_below` is too little for an
+    answer; None where the checkpoint has no such threshold.
+    """
 
     model: EmotionModel
     features: tuple[Feature, ...]
     classes: tuple[str, ...]
+    temperature: float = 1.0
+    abstain_below: float | None = None
 
     def predict_files(self, paths: Sequence[Path]) -> pd.DataFrame:
         """A row for each file: path, prediction, confidence, probability_<class>.
@@ -40,16 +48,29 @@ class Recognizer:
             }
         )
 
+    def uncertain(self, answers: pd.DataFrame) -> Flags:
+        """Which rows of `predict_files` are too little sure for an answer.
+
+        Raises SerError where the checkpoint has no threshold.
+        """
+        if self.abstain_below is None:
+            raise SerError(
+                "This checkpoint has no abstention threshold: it was trained before there was "
+                "one, or with abstain.target_accuracy=null. Train again with an "
+                "abstain.target_accuracy, or ask without --abstain."
+            )
+        return is_uncertain(answers["confidence"], self.abstain_below)
+
     def predict_file(self, path: Path) -> np.ndarray:
         """Probabilities (classes,) of one file."""
         rates = {feature.sample_rate_hz for feature in self.features}
         clip = {rate: load_waveform(path, rate) for rate in rates}
-        return self.predict_waveforms([clip], [str(path)])[0]
+        return np.asarray(self.predict_waveforms([clip], [str(path)])[0])
 
     def predict_waveforms(
         self, clips: Sequence[Mapping[int, Waveform]], keys: Sequence[str]
     ) -> np.ndarray:
-        """Probabilities (clips, classes) of clips in memory, scored as one batch.
+        """Probabilities (clips, classes) of clips in memory at `temperature`, scored as one batch.
 
         Each clip maps a sample rate in hertz to its mono samples, for every rate that the
         features ask for; `keys` names the clips.
@@ -65,4 +86,5 @@ class Recognizer:
         zeros = torch.zeros(len(clips), dtype=torch.long)
         with torch.inference_mode():
             logits = self.model(Batch(index=zeros, target=zeros, **streams))
-        return np.asarray(logits.float().softmax(1).cpu())
+        probabilities = logits.float().softmax(1).cpu().numpy()
+        return apply_temperature(probabilities, self.temperature)

@@ -36,7 +36,13 @@ def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
             f"({card['model']['name']}, {len(card['classes'])} classes). The file was mixed or "
             "made by other code; train again or take another checkpoint."
         ) from error
-    return Recognizer(model.eval(), tuple(features), tuple(card["classes"]))
+    return Recognizer(
+        model.eval(),
+        tuple(features),
+        tuple(card["classes"]),
+        temperature=card.get("temperature", 1.0),  # absent where a run did not reach its scoring
+        abstain_below=card.get("abstain_below"),
+    )
 
 
 def _moved(node: Any, encoder_path: str | None) -> Any:

@@ -18,6 +18,7 @@ from rich.console import Console
 from ser.assemble import Material, build_data, build_features, build_model, card_of, open_material
 from ser.callbacks import standard_callbacks
 from ser.checkpoint import SafeCheckpointIO, load_checkpoint
+from ser.confidence import abstention_scores, at_temperature, calibrate
 from ser.config import build, check, plain
 from ser.data import EmotionDataModule
 from ser.errors import SerError
@@ -60,7 +61,8 @@ def prepare(cfg: DictConfig) -> Job:
     return Job(cfg, material, features, model)
 
 
-UNFINGERPRINTED = ("resume", "runs_root", "cache_root", "data_root", "logger")
+# What leaves the trained weights and their scores as they are.
+UNFINGERPRINTED = ("resume", "runs_root", "cache_root", "data_root", "logger", "abstain")
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
@@ -187,18 +189,31 @@ def score_run(
     table, classes = job.material.speech.table, job.material.speech.classes
     metrics = {"best/epoch": float(checkpoint["epoch"])}
     val = predict_clips(trainer, task, data.in_order("val"), table, classes)
-    metrics |= figures_of(val, classes, "best")
+    calibrated = calibrate(val, classes, OmegaConf.select(job.cfg, "abstain.target_accuracy"))
+    val = at_temperature(val, classes, calibrated.temperature)
+    metrics |= figures_of(val, classes, "best") | calibrated.figures()
     val.to_parquet(folder.path / "validation_predictions.parquet", index=False)
+    checkpoint["ser"] |= calibrated.card()
     if task.model.refits:
         task.model.fit(lambda: chain(data.in_order("train"), data.in_order("val")))
     checkpoint["state_dict"] = task.state_dict()
     SafeCheckpointIO().save_checkpoint(checkpoint, folder.best)
     if not job.cfg.test:
         return metrics
-    test = predict_clips(trainer, task, data.in_order("test"), table, classes)
+    test = predict_clips(
+        trainer, task, data.in_order("test"), table, classes, calibrated.temperature
+    )
     metrics |= figures_of(test, classes, "test")
+    abstaining = abstention_scores(test, calibrated.below)
+    metrics |= {f"test/{key}": value for key, value in abstaining.items()}
     title = f"{job.name}, test"
-    write_predictions(folder.path, test, classes, title)
+    write_predictions(folder.path, test, classes, title, calibrated.below)
+    log.info(
+        "temperature %.2f from validation: test ECE %.3f, uncalibrated %.3f",
+        calibrated.temperature,
+        metrics["test/ece"],
+        metrics["test/ece_uncalibrated"],
+    )
     if job.material.speech.synthetic:
         title += " (SYNTHETIC SPEECH)"
     counts = confusion(test["truth"], test["prediction"], classes)

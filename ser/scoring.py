@@ -1,18 +1,26 @@
 """A model's answers on one part of the clips: predictions, figures, pictures."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
 from ser.batch import Batch
+from ser.confidence import at_temperature, calibration_scores, right_of, temperature_of
 from ser.metrics import confusion, report_text, score_counts, score_groups
+from ser.subgroups import confounds, groups_of, subgroup_table, subgroups_markdown
 
-CLIP_COLUMNS = ["id", "corpus", "speaker", "sex", "intensity", "text", "duration_s", "path"]
+log = logging.getLogger(__name__)
+
+CLIP_COLUMNS = [
+    "id", "corpus", "speaker", "sex", "age", "intensity", "text", "duration_s", "path",
+]  # fmt: skip
 
 
 def predict_clips(
@@ -21,10 +29,12 @@ def predict_clips(
     loader: DataLoader[Batch],
     table: pd.DataFrame,
     classes: Sequence[str],
+    temperature: float = 1.0,
 ) -> pd.DataFrame:
     """A row for each clip: id, truth, prediction, confidence, probability_<class>, and whose it is.
 
-    `table` is the run's table, which the batches' `index` points into.
+    `table` is the run's table, which the batches' `index` points into. Confidence and
+    probabilities are those at `temperature`, which stands in a column of its own.
     """
     outputs: Any = trainer.predict(task, loader)
     rows = torch.cat([index for index, _, _ in outputs]).cpu().numpy()
@@ -36,24 +46,33 @@ def predict_clips(
             "truth": clips["label"],
             "prediction": names[probabilities.argmax(1)],
             "confidence": probabilities.max(1),
+            "temperature": 1.0,
             **{f"probability_{name}": probabilities[:, k] for k, name in enumerate(classes)},
         }
     )
-    return pd.concat([clips[CLIP_COLUMNS], answers], axis=1)
+    raw = pd.concat([clips[CLIP_COLUMNS], answers], axis=1)
+    return at_temperature(raw, classes, temperature)
 
 
 def figures_of(predictions: pd.DataFrame, classes: Sequence[str], part: str) -> dict[str, float]:
     """Every figure of a part, keys as in MLflow: `test/uar`, `test/corpus/tess/war`, …"""
-    scores = score_groups(predictions, classes)
+    scores = score_groups(predictions, classes) | calibration_scores(predictions, classes)
     return {f"{part}/{key}": value for key, value in scores.items()} | {
         f"{part}/clips": float(len(predictions))
     }
 
 
 def write_predictions(
-    folder: Path, predictions: pd.DataFrame, classes: Sequence[str], title: str
+    folder: Path,
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    title: str,
+    abstain_below: float | None = None,
 ) -> None:
-    """predictions.parquet, report.txt and the confusion matrix, in `folder`."""
+    """predictions.parquet, report.txt, subgroups.csv and .md, and their figures, in `folder`.
+
+    `abstain_below` is the model's threshold, where it has one.
+    """
     from ser.plots import confusion_figure
 
     part = folder / "predictions.parquet.part"
@@ -64,6 +83,42 @@ def write_predictions(
     (folder / "figures").mkdir(exist_ok=True)
     figure = confusion_figure(counts, classes, title, score_counts(counts, classes))
     figure.savefig(folder / "figures" / "confusion_matrix.png")
+    _write_confidence(folder, predictions, classes, title, abstain_below)
+    _write_subgroups(folder, predictions, classes, title)
+
+
+def _write_confidence(
+    folder: Path,
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    title: str,
+    abstain_below: float | None,
+) -> None:
+    from ser.calibration_plots import reliability_figure, risk_coverage_figure
+
+    raw = at_temperature(predictions, classes, 1.0)["confidence"].to_numpy(dtype=np.float64)
+    confidence = predictions["confidence"].to_numpy(dtype=np.float64)
+    right, temperatures = right_of(predictions), np.unique(temperature_of(predictions))
+    temperature = float(temperatures[0]) if len(temperatures) == 1 else None
+    figure = reliability_figure(raw, confidence, right, temperature, title)
+    figure.savefig(folder / "figures" / "reliability.png")
+    figure = risk_coverage_figure(confidence, right, abstain_below, title)
+    figure.savefig(folder / "figures" / "risk_coverage.png")
+
+
+def _write_subgroups(
+    folder: Path, predictions: pd.DataFrame, classes: Sequence[str], title: str
+) -> None:
+    from ser.subgroup_plots import subgroups_figure
+
+    met = confounds(groups_of(predictions))
+    for confound in met:
+        log.warning("%s", confound.text)
+    table = subgroup_table(predictions, classes)
+    table.to_csv(folder / "subgroups.csv", index=False)
+    text = subgroups_markdown(table, met, title)
+    (folder / "subgroups.md").write_text(text, encoding="utf-8")
+    subgroups_figure(table, title).savefig(folder / "figures" / "subgroups.png")
 
 
 def write_curves(

@@ -11,7 +11,7 @@ import synthetic
 import torch
 from omegaconf import OmegaConf
 
-from ser.checkpoint import SafeCheckpointIO
+from ser.checkpoint import SafeCheckpointIO, load_checkpoint
 from ser.cli import main
 from ser.config import CONF
 from ser.corpora import CORPORA
@@ -133,6 +133,41 @@ def test_predict_as_json(capsys, project, run):
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == second and first["path"] == file and first["prediction"] == "sad"
     assert first["probability_happy"] == pytest.approx(0.2, abs=1e-6)
+
+
+def recarded(run: RunFolder, **entries: float) -> None:
+    checkpoint = load_checkpoint(run.best)
+    checkpoint["ser"] |= entries
+    SafeCheckpointIO().save_checkpoint(checkpoint, run.best)
+
+
+def test_predict_abstains_where_the_model_is_too_little_sure(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    recarded(run, temperature=1.0, abstain_below=0.75)
+    main(["predict", "--abstain", "last", file])
+    assert capsys.readouterr().out == f"uncertain   0.70  {file}\n"
+    main(["predict", "last", file])
+    assert capsys.readouterr().out == f"sad         0.70  {file}\n"
+    recarded(run, abstain_below=0.65)
+    main(["predict", "--abstain", "last", file])
+    assert capsys.readouterr().out == f"sad         0.70  {file}\n"
+    main(["predict", "--abstain", "--json", "last", file])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["uncertain"] is False and answer["prediction"] == "sad"
+
+
+def test_predict_gives_calibrated_probabilities(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    recarded(run, temperature=0.5)
+    main(["predict", "--json", "last", file])
+    squares = SHARES**2 / (SHARES**2).sum()
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["probability_happy"] == pytest.approx(float(squares[0]), abs=1e-6)
+
+
+def test_a_checkpoint_without_a_threshold_cannot_abstain(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    assert "no abstention threshold" in mistake(capsys, "predict", "--abstain", "last", file)
 
 
 def test_wrong_lists_mistakes_surest_first(capsys, run):

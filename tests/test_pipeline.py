@@ -96,6 +96,28 @@ def test_a_run_leaves_its_results(tim_run: RunFolder) -> None:
     assert probabilities.sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-5)
 
 
+def test_the_card_holds_what_validation_says_of_confidence(tim_run: RunFolder) -> None:
+    from ser.checkpoint import load_checkpoint
+    from ser.confidence import at_temperature, calibrate
+    from ser.recognizer import load_recognizer
+
+    card, metrics = load_checkpoint(tim_run.best)["ser"], tim_run.metrics()
+    val = pd.read_parquet(tim_run.path / "validation_predictions.parquet")
+    again = calibrate(at_temperature(val, card["classes"], 1.0), card["classes"], 0.9)
+    assert card["temperature"] == pytest.approx(again.temperature, rel=1e-3)
+    assert card["temperature"] == metrics["best/temperature"] == val["temperature"].iloc[0]
+    assert card["abstain_below"] == pytest.approx(again.below, abs=1e-6)
+    recognizer = load_recognizer(tim_run.best)
+    assert recognizer.temperature == card["temperature"]
+    assert recognizer.abstain_below == card["abstain_below"]
+    test = pd.read_parquet(tim_run.predictions)
+    answers = recognizer.predict_files([Path(path) for path in test["path"].head(2)])
+    assert answers["confidence"].to_numpy() == pytest.approx(test["confidence"].head(2), abs=1e-4)
+    for name in ("reliability", "risk_coverage", "subgroups"):
+        assert (tim_run.path / "figures" / f"{name}.png").stat().st_size > 10_000
+    assert (tim_run.path / "subgroups.md").read_text().startswith("# Subgroups: tim-ravdess")
+
+
 def test_mlflow_holds_config_metrics_tags_and_files(project: Path, tim_run: RunFolder) -> None:
     from mlflow import MlflowClient
 
@@ -121,6 +143,9 @@ def test_evaluate_gives_the_figures_that_training_logged(
         uar = evaluate(composed(project, "evaluate", *words), [])
     assert uar == tim_run.metrics()["test/uar"]
     assert "equal those that training logged" in caplog.text
+    scored = json.loads((tim_run.path / "evaluations" / "test" / "metrics.json").read_text())
+    assert {"test/ece", "test/ece_uncalibrated", "test/brier", "test/nll"} <= set(scored)
+    assert scored == {key: tim_run.metrics()[key] for key in scored}
     again = pd.read_parquet(tim_run.path / "evaluations" / "test" / "predictions.parquet")
     pd.testing.assert_frame_equal(again, pd.read_parquet(tim_run.predictions))
 

@@ -80,6 +80,28 @@ def test_a_row_for_each_file(clips):
     assert answers["confidence"].tolist() == answers[names].max(axis=1).tolist()
 
 
+def test_the_temperature_divides_the_logits(clips):
+    model = Seen(lambda batch: [0.0, 2.0, 1.0])
+    cool = Recognizer(model, (RawWaveform(),), CLASSES, temperature=2.0).predict_files(clips)
+    names = [f"probability_{name}" for name in CLASSES]
+    expected = np.exp([0.0, 1.0, 0.5]) / np.exp([0.0, 1.0, 0.5]).sum()
+    np.testing.assert_allclose(cool[names].to_numpy()[0], expected, rtol=1e-6)
+    assert cool["prediction"].tolist() == ["sad", "sad"]
+    assert cool["confidence"].tolist() == cool[names].max(axis=1).tolist()
+
+
+def test_clips_below_the_threshold_are_uncertain(clips):
+    logits = {8000: [0.0, 4.0, 0.0], 4000: [0.1, 0.0, 0.0]}
+    model = Seen(lambda batch: logits[int(batch.waveform_length)])
+    recognizer = Recognizer(model, (RawWaveform(),), CLASSES, abstain_below=0.6)
+    assert recognizer.uncertain(recognizer.predict_files(clips)).tolist() == [False, True]
+    never = Recognizer(model, (RawWaveform(),), CLASSES, abstain_below=1.0)
+    assert never.uncertain(never.predict_files(clips)).tolist() == [True, True]
+    without = Recognizer(model, (RawWaveform(),), CLASSES)
+    with pytest.raises(SerError, match="no abstention threshold"):
+        without.uncertain(without.predict_files(clips))
+
+
 def test_every_stream_is_handed_over_as_a_batch_of_one(clips):
     model = Seen(lambda batch: [0.0, 0.0, 0.0])
     logmel = LogMel(n_mels=8, n_fft=512, hop_samples=256, sample_rate_hz=16_000)

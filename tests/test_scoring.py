@@ -35,6 +35,7 @@ def table() -> pd.DataFrame:
         "corpus": ["tess", "tess", "savee", "savee"],
         "speaker": ["tess_OAF", "tess_OAF", "savee_DC", "savee_DC"],
         "sex": ["female", "female", "male", "male"],
+        "age": pd.array([64, 64, None, None], dtype="Int64"),
         "intensity": [None] * 4, "text": ["a", "b", "c", "d"], "duration_s": [1.0, 2.0, 3.0, 4.0],
         "path": [f"/data/{row}.wav" for row in range(4)],
         "label": ["sad", "neutral", "neutral", "happy"],
@@ -64,6 +65,7 @@ def test_each_clip_gets_its_own_answer(predictions):
     assert rows["prediction"].tolist() == ["neutral", "sad", "happy", "neutral"]
     assert rows["confidence"].tolist() == pytest.approx([0.5, 0.8, 0.7, 0.4])
     assert rows.loc["tess/0", "probability_sad"] == pytest.approx(0.8)
+    assert rows["temperature"].tolist() == [1.0] * 4 and rows.loc["tess/0", "age"] == 64
     assert rows.loc["tess/3", "path"] == "/data/3.wav" and rows.loc["tess/3", "sex"] == "male"
 
 
@@ -88,6 +90,26 @@ def test_what_is_written_can_be_read(predictions, tmp_path):
     image = (tmp_path / "figures" / "confusion_matrix.png").read_bytes()
     assert image.startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.part"))
+    for name in ("reliability", "risk_coverage", "subgroups"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
+    assert pd.read_csv(tmp_path / "subgroups.csv").empty  # two clips a group
+    assert "No attribute has two groups" in (tmp_path / "subgroups.md").read_text()
+
+
+def test_what_an_older_run_left_can_be_written_again(predictions, tmp_path):
+    older = predictions.drop(columns=["age", "temperature"])
+    write_predictions(tmp_path, older, CLASSES, "a run, test")
+    new, old = (figures_of(table, CLASSES, "test") for table in (predictions, older))
+    assert new == old
+
+
+def test_confounded_groups_are_warned_of(predictions, tmp_path, caplog):
+    many = pd.concat([predictions.assign(id=predictions["id"] + f"/{k}") for k in range(10)])
+    write_predictions(tmp_path, many.reset_index(drop=True), CLASSES, "a run, test")
+    assert "corpus and sex are confounded (no clip of savee × female" in caplog.text
+    table = pd.read_csv(tmp_path / "subgroups.csv").set_index(["attribute", "group"])
+    assert "sex" in table.loc[("corpus", "tess"), "confounded_with"]
+    assert "**Warning:** corpus and sex" in (tmp_path / "subgroups.md").read_text()
 
 
 def test_curves_come_with_their_table(tmp_path):

@@ -1,0 +1,141 @@
+"""Figures of confidence: the reliability diagram, and risk against coverage."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ser.calibration import (
+    N_BINS,
+    NEVER,
+    Flags,
+    Values,
+    aurc,
+    ece,
+    is_uncertain,
+    risk_coverage,
+    width_bins,
+)
+from ser.plots import BEST_COLOUR, TRAIN_COLOUR, VAL_COLOUR, new_figure, unframed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OVER_COLOUR, UNDER_COLOUR = "#de8f05", "#56b4e9"  # colour-blind safe beside VAL_COLOUR
+
+
+def reliability_figure(
+    raw: Values, scaled: Values, right: Flags, temperature: float | None, title: str
+) -> "Figure":
+    """Accuracy by confidence before and after temperature scaling, over how many clips there are.
+
+    `raw`, `scaled`, `right: (clips,)`. One panel where nothing was scaled. `temperature` is None
+    where the clips come from several models, each with its own.
+    """
+    figure = new_figure(9.6, 5.6, title)
+    panels = [("before scaling (T = 1)", raw)]
+    after = "its own T for each fold" if temperature is None else f"T = {temperature:.2f}"
+    if not np.array_equal(raw, scaled):
+        panels.append((f"after scaling ({after})", scaled))
+    tops, bottoms = figure.subplots(
+        2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1]
+    )
+    for (name, confidence), top, bottom in zip(panels, tops, bottoms, strict=True):
+        _reliability(top, confidence, right)
+        top.set_title(f"{name}: ECE {ece(confidence, right):.3f}", fontsize=11)
+        _histogram(bottom, confidence, right)
+    tops[0].set_ylabel("accuracy in the bin", fontsize=11)
+    bottoms[0].set_ylabel("share of clips, %", fontsize=11)
+    handles, labels = tops[0].get_legend_handles_labels()
+    tops[0].legend(handles, labels, loc="upper left", fontsize=9, frameon=False)
+    return figure
+
+
+def risk_coverage_figure(
+    confidence: Values, right: Flags, below: float | None, title: str
+) -> "Figure":
+    """Error among the clips answered, surest first, against their share; and where to stop.
+
+    `confidence`, `right: (clips,)`. The grey curve is that of a confidence which puts every right
+    clip before every wrong one. `below` is the abstention threshold, None where there is none.
+    """
+    curve = risk_coverage(confidence, right)
+    error = 100 * float(np.mean(~right))
+    figure = new_figure(7.2, 4.8, f"{title}\nAURC {aurc(confidence, right):.3f}")
+    axes = figure.subplots()
+    coverage, risk = 100 * curve.coverage, 100 * curve.risk
+    axes.fill_between(coverage, risk, step="pre", color=VAL_COLOUR, alpha=0.12, linewidth=0)
+    axes.plot(coverage, risk, drawstyle="steps-pre", color=VAL_COLOUR, label="this confidence")
+    axes.plot(*_ideal(error), color=TRAIN_COLOUR, label="the best order there is")
+    axes.axhline(error, color="black", linestyle=":", linewidth=1, label="no order at all")
+    if below is not None:
+        _mark_threshold(axes, confidence, right, below)
+    axes.set_xlabel("coverage: share of clips that are answered, %", fontsize=11)
+    axes.set_ylabel("risk: share of those that are wrong, %", fontsize=11)
+    axes.set(xlim=(0, 101), ylim=(0, max(5.0, 1.35 * error)))
+    axes.legend(loc="upper left", fontsize=9, frameon=False)
+    unframed(axes)
+    return figure
+
+
+def _reliability(axes: "Axes", confidence: Values, right: Flags) -> None:
+    bins = width_bins(confidence, right)
+    number = np.clip(np.ceil(bins.confidence * N_BINS) - 1, 0, N_BINS - 1)
+    centre, width = (number + 0.5) / N_BINS, 0.9 / N_BINS
+    low, gap = np.minimum(bins.accuracy, bins.confidence), bins.confidence - bins.accuracy
+    axes.bar(centre, low, width, color=VAL_COLOUR)
+    sides = (
+        ("too sure", np.maximum(gap, 0), OVER_COLOUR),
+        ("not sure enough", np.maximum(-gap, 0), UNDER_COLOUR),
+    )
+    for name, height, colour in sides:
+        axes.bar(centre, height, width, bottom=low, color=colour, label=name)
+    axes.hlines(
+        bins.accuracy, centre - width / 2, centre + width / 2, color="black", linewidth=1.6,
+        label="accuracy",
+    )  # fmt: skip
+    axes.plot([0, 1], [0, 1], color="black", linestyle=":", linewidth=1, label="calibrated")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    unframed(axes)
+
+
+def _histogram(axes: "Axes", confidence: Values, right: Flags) -> None:
+    shares = np.full(len(confidence), 100 / len(confidence))
+    axes.hist(
+        confidence,
+        np.linspace(0, 1, N_BINS + 1).tolist(),
+        weights=shares,
+        rwidth=0.9,
+        color="#949494",
+    )
+    means = (
+        ("accuracy", float(right.mean()), VAL_COLOUR),
+        ("mean confidence", float(confidence.mean()), OVER_COLOUR),
+    )
+    for name, value, colour in means:
+        axes.axvline(value, color=colour, linewidth=1.6, label=f"{name} {value:.3f}")
+    axes.legend(loc="upper left", fontsize=9, frameon=False)
+    axes.set_xlabel("confidence", fontsize=11)
+    unframed(axes)
+
+
+def _ideal(error: float) -> tuple[Values, Values]:
+    """Coverage and risk in percent where every right clip comes first."""
+    right_share = 1 - error / 100
+    coverage = np.linspace(max(right_share, 1e-9), 1, 50)
+    risk = 1 - right_share / coverage
+    return 100 * np.concatenate([[0], coverage]), 100 * np.concatenate([[0], risk])
+
+
+def _mark_threshold(axes: "Axes", confidence: Values, right: Flags, below: float) -> None:
+    answered = ~is_uncertain(confidence, below)
+    if below >= NEVER or not answered.any():
+        text = "validation gave no threshold" if below >= NEVER else f"no clip reaches {below:.2f}"
+        axes.plot([], [], " ", label=f"{text}: every clip is uncertain")
+        return
+    share, risk = 100 * answered.mean(), 100 * float(np.mean(~right[answered]))
+    label = f"abstain below {below:.2f}: {share:.0f} % answered, {risk:.1f} % of them wrong"
+    axes.plot(
+        share, risk, "o", color=BEST_COLOUR, markersize=9, zorder=5, clip_on=False, label=label
+    )
+    axes.vlines(share, 0, risk, color=BEST_COLOUR, linestyle="--", linewidth=1)

@@ -1,0 +1,92 @@
+"""The recall gap of each group as a dot with its interval."""
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ser.plots import BEST_COLOUR, TRAIN_COLOUR, VAL_COLOUR, new_figure, unframed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROW_IN, HEAD_IN = 0.27, 1.9  # height of a row; of title, axis and legend
+LABEL_CHARACTERS = 34
+DASHES = (0, (2, 1.5))
+SHOWN = 12  # groups of an attribute: the lowest and the highest
+
+
+def subgroups_figure(table: pd.DataFrame, title: str) -> "Figure":
+    """A row for each group of `ser.subgroups.subgroup_table`, attribute by attribute.
+
+    Of an attribute with many groups the lowest and the highest are drawn. Hollow dots are groups
+    that are confounded with another attribute.
+    """
+    table = table.dropna(subset=["gap"])
+    parts = [(str(name), rows) for name, rows in table.groupby("attribute", sort=False)]
+    n_rows = sum(min(len(rows), SHOWN) + 1 for _, rows in parts)
+    figure = new_figure(9.0, ROW_IN * max(n_rows, 4) + HEAD_IN, f"{title}\nrecall gap by group")
+    axes = figure.subplots()
+    place, ticks, names = 0.0, [], []
+    for attribute, rows in parts:
+        shown = extremes(rows, SHOWN)
+        note = f" ({len(shown)} of {len(rows)}: the extremes)" if len(shown) < len(rows) else ""
+        axes.text(
+            0.005, place, f"{attribute}{note}", transform=axes.get_yaxis_transform(),
+            fontsize=10, fontweight="bold", va="center",
+        )  # fmt: skip
+        axes.axhspan(place - 0.5, place + 0.5, color="#f0f0f0", linewidth=0)
+        for _, row in shown.iterrows():
+            place += 1
+            _interval(axes, place, row)
+            ticks.append(place)
+            names.append(f"{_shortened(str(row['group']))}  ({row['clips']:,})")
+        place += 1
+    _finish(axes, ticks, names, place)
+    return figure
+
+
+def extremes(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many rows: the first and the last of them."""
+    half = most // 2
+    return rows if len(rows) <= most else pd.concat([rows.head(half), rows.tail(most - half)])
+
+
+def _interval(axes: "Axes", place: float, row: "pd.Series[Any]") -> None:
+    gap, low, high = (100 * float(row[name]) for name in ("gap", "gap_low", "gap_high"))
+    colour = BEST_COLOUR if high < 0 else VAL_COLOUR if low > 0 else TRAIN_COLOUR
+    style = "-" if row["resampled"] == "speakers" else DASHES
+    axes.plot([low, high], [place, place], color=colour, linewidth=2, linestyle=style)
+    face = "white" if row["confounded_with"] else colour
+    axes.plot(gap, place, "o", color=colour, markerfacecolor=face, markersize=6.5, zorder=4)
+
+
+def _finish(axes: "Axes", ticks: list[float], names: list[str], end: float) -> None:
+    from matplotlib.lines import Line2D
+
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(ticks, names, fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(end - 0.4, -0.6)
+    axes.set_xlabel("recall less that of all other clips, points of a hundred (95 %)", fontsize=11)
+    unframed(axes)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    handles = [
+        Line2D([], [], color=BEST_COLOUR, marker="o", label="worse than the rest"),
+        Line2D([], [], color=VAL_COLOUR, marker="o", label="better"),
+        Line2D([], [], color=TRAIN_COLOUR, marker="o", label="interval holds zero"),
+        Line2D([], [], color="black", linestyle=DASHES, label="clips drawn, one speaker"),
+        Line2D(
+            [], [], color="black", marker="o", markerfacecolor="white", linestyle="",
+            label="confounded group",
+        ),
+    ]  # fmt: skip
+    axes.figure.legend(
+        handles=handles, loc="outside lower center", ncols=5, fontsize=9, frameon=False
+    )
+
+
+def _shortened(name: str) -> str:
+    """The beginning of a long sentence."""
+    return name if len(name) <= LABEL_CHARACTERS else f"{name[: LABEL_CHARACTERS - 1].rstrip()}…"

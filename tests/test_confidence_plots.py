@@ -1,0 +1,94 @@
+"""Reliability, risk-coverage and subgroup figures say what they should, and nothing is cut off."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ser.calibration_plots import reliability_figure, risk_coverage_figure
+from ser.subgroup_plots import SHOWN, extremes, subgroups_figure
+from ser.subgroups import COLUMNS
+
+
+def said(figure: Figure) -> str:
+    """All text of a figure, which must lie within its page."""
+    figure.draw_without_rendering()
+    drawn = figure.get_tightbbox()
+    width_in, height_in = figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0) >= -0.01
+    assert drawn.x1 <= width_in + 0.01 and drawn.y1 <= height_in + 0.01
+    return " | ".join(text.get_text() for text in figure.findobj(Text))
+
+
+def answers() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.2, 0.99, 300)
+    return confidence, random.random(300) < confidence
+
+
+def test_reliability_before_and_after():
+    confidence, right = answers()
+    text = said(reliability_figure(confidence**2, confidence, right, 0.7, "a run, test"))
+    assert "before scaling (T = 1): ECE" in text and "after scaling (T = 0.70): ECE" in text
+    assert "not sure enough" in text and "mean confidence" in text
+
+
+def test_nothing_scaled_is_one_panel():
+    confidence, right = answers()
+    figure = reliability_figure(confidence, confidence, right, 1.0, "a run, test")
+    assert len(figure.axes) == 2 and "after scaling" not in said(figure)
+
+
+def test_folds_with_a_temperature_each_are_said_to_have_it():
+    confidence, right = answers()
+    assert "its own T for each fold" in said(
+        reliability_figure(confidence**2, confidence, right, None, "five folds")
+    )
+
+
+@pytest.mark.parametrize(
+    ("below", "text"),
+    [
+        (0.6, "abstain below 0.60: "),
+        (1.0, "validation gave no threshold: every clip is uncertain"),
+        (0.995, "no clip reaches 0.99"),
+        (None, "AURC"),
+    ],
+)
+def test_risk_coverage_marks_the_threshold(below, text):
+    confidence, right = answers()
+    assert text in said(risk_coverage_figure(confidence, right, below, "a run, test"))
+
+
+@pytest.mark.parametrize("right", [np.ones(20, bool), np.zeros(20, bool)])
+def test_all_right_and_all_wrong_can_be_drawn(right):
+    confidence = np.linspace(0.3, 1.0, 20)
+    assert "AURC" in said(risk_coverage_figure(confidence, right, 0.5, "a run"))
+    assert "ECE" in said(reliability_figure(confidence, confidence, right, 1.0, "a run"))
+
+
+def groups(n_speakers: int) -> pd.DataFrame:
+    sexes = [("sex", "male", -0.1, "corpus"), ("sex", "female", 0.1, "corpus")]
+    gaps = np.linspace(-0.2, 0.2, n_speakers)
+    rows = sexes + [("speaker", f"actor {k:02}", gap, "") for k, gap in enumerate(gaps)]
+    table = pd.DataFrame(rows, columns=["attribute", "group", "gap", "confounded_with"])
+    table = table.assign(gap_low=table["gap"] - 0.05, gap_high=table["gap"] + 0.05, clips=60)
+    return table.assign(resampled=["speakers"] * 2 + ["clips"] * n_speakers)
+
+
+def test_groups_are_named_and_long_lists_cut_to_their_extremes():
+    text = said(subgroups_figure(groups(30), "a run, test"))
+    assert f"speaker ({SHOWN} of 30: the extremes)" in text
+    assert "actor 00  (60)" in text and "actor 29  (60)" in text and "actor 15" not in text
+    assert "male  (60)" in text and "confounded group" in text
+
+
+def test_extremes_are_the_first_and_last():
+    assert extremes(groups(30).iloc[2:], 4)["group"].tolist() == [
+        "actor 00", "actor 01", "actor 28", "actor 29",
+    ]  # fmt: skip
+
+
+def test_no_group_at_all_is_an_empty_figure_and_no_error():
+    assert "a run" in said(subgroups_figure(pd.DataFrame(columns=list(COLUMNS)), "a run"))

@@ -1,0 +1,42 @@
+"""A model from its checkpoint: what the card says of confidence, and cards from before it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from ser.checkpoint import SafeCheckpointIO
+from ser.config import CONF
+from ser.errors import SerError
+from ser.recognizer import load_recognizer
+
+
+def written(path: Path, classes: int = 3, **entries: float) -> Path:
+    feature = OmegaConf.to_container(OmegaConf.load(CONF / "feature" / "mfcc.yaml"))
+    card = {
+        "classes": ["happy", "sad", "angry"][:classes],
+        "feature": feature,
+        "model": {"name": "chance", "_target_": "ser.models.chance.Chance"},
+    }
+    weights = {"model.log_share": torch.tensor([0.2, 0.7, 0.1]).log()}
+    SafeCheckpointIO().save_checkpoint({"ser": card | entries, "state_dict": weights}, path)
+    return path
+
+
+def test_a_card_without_confidence_leaves_probabilities_as_they_are(tmp_path):
+    recognizer = load_recognizer(written(tmp_path / "old.ckpt"))
+    assert recognizer.temperature == 1.0 and recognizer.abstain_below is None
+    assert recognizer.classes == ("happy", "sad", "angry")
+
+
+def test_temperature_and_threshold_come_from_the_card(tmp_path):
+    path = written(tmp_path / "new.ckpt", temperature=0.7253753424394149, abstain_below=0.65)
+    recognizer = load_recognizer(path)
+    assert recognizer.temperature == 0.7253753424394149  # to the last bit
+    assert recognizer.abstain_below == 0.65
+
+
+def test_weights_that_do_not_fit_the_card_are_refused(tmp_path):
+    with pytest.raises(SerError, match=r"odd\.ckpt: its weights do not fit"):
+        load_recognizer(written(tmp_path / "odd.ckpt", classes=2))
