@@ -95,7 +95,7 @@ def limits_of(table: pd.DataFrame, split: Split, synthetic: bool) -> list[str]:
     """What the training data leave open, each found in the manifest."""
     heard = table[table["id"].isin(split.train + split.val)]
     limits = [] if synthetic else [_how_recorded(heard)]
-    limits += _few(heard)
+    limits += _few(heard, table[table["id"].isin(split.test)])
     limits += _sex_limits(heard)
     if heard["corpus"].nunique() > 1:
         limits += _corpus_limits(heard)
@@ -113,18 +113,20 @@ def _how_recorded(heard: pd.DataFrame) -> str:
     )
 
 
-def _few(heard: pd.DataFrame) -> list[str]:
+def _few(heard: pd.DataFrame, tested: pd.DataFrame) -> list[str]:
     speakers = heard["speaker"].nunique()
     limits = [f"{speakers} speakers were heard in training{_ages(heard)}."]
     languages = sorted(heard["language"].dropna().unique())
     if languages:
         limits.append(f"Languages heard: {', '.join(languages)}. No other was tried in this run.")
     for corpus, clips in heard.groupby("corpus"):
-        sentences = clips["text"].dropna().nunique()
-        if 0 < sentences <= FEW_SENTENCES:
+        sentences = set(clips["text"].dropna())
+        if 0 < len(sentences) <= FEW_SENTENCES:
+            said = set(tested.loc[tested["corpus"] == corpus, "text"].dropna())
+            again = " Its test clips say the same ones." if said and said <= sentences else ""
             limits.append(
-                f"{CORPORA[str(corpus)].title} says the same {sentences} sentences again and "
-                "again, in test as in training: other words were not tried."
+                f"{CORPORA[str(corpus)].title} says {len(sentences)} sentences in training, over "
+                f"and over.{again} How the model does on other words is not known."
             )
     return limits
 

@@ -42,7 +42,9 @@ READINGS = {
 }
 SALIENCY_READING = (
     "Above 0, muting the 200 ms around that moment makes the answer less likely: the moment speaks "
-    "for it. Flat means that the cue is spread over the clip. Limits: ser/saliency.py."
+    "for it. A flat curve means that the cue is spread over the clip, not that nothing was used. "
+    "Digital silence is itself odd to the model, and front-ends that level a whole clip carry an "
+    "effect beyond its window: trust the large peaks."
 )
 
 

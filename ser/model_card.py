@@ -27,12 +27,12 @@ from ser.corpora import CORPORA
 from ser.features import Feature
 from ser.metrics import class_report, confusion, macro_f1, split_groups, uar, war
 from ser.models.base import EmotionModel
-from ser.report import class_markdown, markdown
+from ser.report import GROUP_LABELS, class_markdown, markdown
 from ser.run_folder import RunFolder, write_text
 from ser.statistics import LEVEL, draw_clips, interval_of, metric_draws
 
 CARD = "MODEL_CARD.md"
-FEW_SPEAKERS = 5  # so few speakers cannot stand for others, whatever the interval says
+FEW_SPEAKERS = 5  # resampling so few leaves out most of what differs between people
 
 
 def write_model_card(
@@ -208,7 +208,7 @@ def _validation(model: EmotionModel, metrics: Mapping[str, float]) -> str:
 def figures_table(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
     """UAR, WAR and macro F1 with intervals, of all clips and by corpus and sex, in Markdown."""
     parts = list(split_groups(predictions))
-    groups = [(name.replace("/", " "), clips) for name, clips in parts]
+    groups = [(GROUP_LABELS.get(name, name.replace("/", " ")), clips) for name, clips in parts]
     groups = [part for part in groups if len(part[1]) < len(predictions)]  # not all clips again
     rows = []
     for name, clips in [("all clips", predictions), *groups]:
@@ -223,18 +223,19 @@ def figures_table(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
 
 
 def _notes(predictions: pd.DataFrame) -> list[str]:
-    notes = [
-        "Where a group lacks some of the emotions, its UAR is the mean over those that it has.",
-    ]
-    speakers = predictions["speaker"].nunique()
-    if speakers == 1:
+    """What a reader of the figures must know, where it applies to these."""
+    groups = [predictions, *(clips for _, clips in split_groups(predictions))]
+    speakers = [clips["speaker"].nunique() for clips in groups]
+    notes = ["Where a group lacks some of the emotions, its UAR is the mean over those it has."]
+    if speakers[0] == 1:
         notes.append(
             "There is one test speaker: the intervals tell how the figures vary over clips of this "
             "speaker, and nothing of other speakers."
         )
-    elif speakers < FEW_SPEAKERS + 1:
+    elif min(speakers) <= FEW_SPEAKERS:
         notes.append(
-            f"There are {speakers} test speakers: intervals from so few are too narrow. Pool the "
-            "folds for a figure to quote."
+            f"Intervals from {FEW_SPEAKERS} speakers or fewer are too narrow to stand for others."
         )
+    if any((clips["truth"] == clips["prediction"]).all() for clips in groups):
+        notes.append("An interval around 1.000 has no width since no draw holds a mistake.")
     return notes

@@ -9,6 +9,7 @@ import pytest
 import synthetic
 from hydra import compose, initialize_config_dir
 
+from ser.cli import main
 from ser.config import CONF
 from ser.errors import SerError
 from ser.explain import explain, explain_clip, hop_ms, rewrite_card
@@ -93,6 +94,16 @@ def test_a_clip_gets_its_curve_and_its_place_in_the_index(
     figure, index = explain_clip(ensemble, clip)
     assert figure.name == "saliency_my call.png" and is_png(figure)
     assert 'href="saliency_my%20call.png"' in index.read_text()
+
+
+def test_the_command_prints_what_it_wrote(ensemble: RunFolder, capsys) -> None:
+    main(["explain", str(ensemble.path), "--limit", "2"])
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed[-1] == ensemble.path / "explain" / "index.html"
+    assert all(path.is_file() for path in printed)
+    assert printed[-2].read_text().count("<article") == 2
+    main(["card", str(ensemble.path)])
+    assert capsys.readouterr().out == f"{ensemble.path / 'MODEL_CARD.md'}\n"
 
 
 def test_a_run_whose_speech_is_gone_still_shows_the_rest(

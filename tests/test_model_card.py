@@ -8,7 +8,7 @@ import pytest
 
 from ser import card_facts as facts
 from ser.metrics import confusion, uar
-from ser.model_card import figures_table
+from ser.model_card import _notes, figures_table
 from ser.models.chance import Chance
 from ser.models.linear import Linear
 from ser.models.pooling import FrameScaler
@@ -67,7 +67,17 @@ def test_sentences_and_ages_are_counted() -> None:
     table = TWO_CORPORA.assign(age=pd.array([20, 20, 64, None, 30, 30], dtype="Int64"))
     told = limits(table.assign(text=["a", "b", "a", None, None, None]))
     assert "aged 20 to 64 where it is known" in told
-    assert "RAVDESS speech says the same 2 sentences" in told and "EmoDB says" not in told
+    assert "RAVDESS speech says 2 sentences in training" in told and "EmoDB says" not in told
+    assert "Its test clips say" not in told
+
+
+def test_sentences_of_the_test_clips_are_compared() -> None:
+    table = TWO_CORPORA.assign(text=["a", "b", "a", None, None, None])
+    same = facts.limits_of(table, split_of(table[:2], table[2:]), False)
+    assert any("Its test clips say the same ones." in limit for limit in same)
+    other = table.assign(text=["a", "b", "c", None, None, None])
+    apart = facts.limits_of(other, split_of(other[:2], other[2:]), False)
+    assert not any("Its test clips say" in limit for limit in apart)
 
 
 def test_synthetic_speech_is_not_called_acted() -> None:
@@ -102,6 +112,19 @@ def test_figures_come_with_the_bootstrap_of_their_own_clips() -> None:
     measured = uar(confusion(table["truth"], table["prediction"], CLASSES))
     assert f"{measured:.3f} [{low:.3f}, {high:.3f}]" in lines[2]
     assert measured == 0.75
+
+
+def test_notes_warn_of_few_speakers_and_of_no_mistakes() -> None:
+    table = pd.DataFrame({"truth": ["calm"] * 4, "prediction": ["calm"] * 4, "corpus": "tess"})
+    two = table.assign(sex="female", speaker=["OAF", "YAF"] * 2)
+    told = " ".join(_notes(two))
+    assert "5 speakers or fewer" in told and "no draw holds a mistake" in told
+    many = pd.concat(
+        [two.assign(speaker=f"s{k}", prediction=["calm", "calm", "neutral", "calm"])
+         for k in range(6)]
+    )  # fmt: skip
+    assert len(_notes(many)) == 1
+    assert "one test speaker" in " ".join(_notes(two.assign(speaker="OAF")))
 
 
 def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
