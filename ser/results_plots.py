@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW_IN, PANEL_IN, LABEL_IN = 0.34, 3.1, 2.6
+ROW_IN, PANEL_IN, LABEL_IN = 0.34, 2.7, 2.6
 LINES = [(colour, style) for style in ("--", "-.") for colour in ("#d55e00", "#029e73", "#cc78bc")]
 
 
@@ -22,14 +22,14 @@ def dot_figure(
     """One panel a figure or part of the clips, one row an arm, its interval as a bar.
 
     A panel's table has the columns arm, average_of, value, low, high; arms stand in every panel in
-    the order of the first, the highest value on top. An arm averaged over seeds has a hollow dot.
-    `lines` gives values that stand in a panel as dashed lines, each with its name.
+    the order of the first, the highest value on top, on one scale. An arm averaged over seeds has a
+    hollow dot. `lines` gives values that stand in a panel as dashed lines, each with its name.
     """
     first = next(iter(panels.values()))
     order = list(first.sort_values("value", kind="stable")["arm"])
     height_in = ROW_IN * len(order) + 1.6 + (0.2 * max(map(len, lines.values()), default=0))
     figure = new_figure(LABEL_IN + PANEL_IN * len(panels), height_in, title)
-    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    every = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, table) in zip(every, panels.items(), strict=True):
         _dots(axes, table.set_index("arm").loc[order])
         _lines(axes, lines.get(name, {}))
@@ -42,9 +42,11 @@ def _dots(axes: "Axes", table: pd.DataFrame) -> None:
     for place, (_, row) in enumerate(table.iterrows()):
         axes.plot([row["low"], row["high"]], [place, place], color=VAL_COLOUR, linewidth=2)
         fill = "white" if row["average_of"] else VAL_COLOUR
-        axes.plot(row["value"], place, "o", color=VAL_COLOUR, markerfacecolor=fill, markersize=6)
+        axes.plot(
+            row["value"], place, "o", color=VAL_COLOUR, markerfacecolor=fill, markersize=6, zorder=4
+        )
         axes.annotate(
-            f"{row['value']:.3f}", (row["value"], place), (0, 5), textcoords="offset points",
+            f"{row['value']:.3f}", (row["value"], place), (0, 6), textcoords="offset points",
             ha="center", fontsize=7.5, zorder=3,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
         )  # fmt: skip

@@ -78,8 +78,15 @@ def test_the_other_tables_are_by_fold_emotion_corpus_and_pair(several):
 
 def test_a_single_fold_and_corpus_need_no_such_tables(tmp_path):
     _, _, text = page(tmp_path, {"tim": 0.5}, folds=1)
-    assert "1 fold; seed 0;" in text
+    assert "72 test clips of 6 speakers; 1 fold; seed 0;" in text
     assert not any(part in text for part in ("Each fold scored", "by corpus", "Paired tests"))
+
+
+def test_few_speakers_are_warned_of_and_many_are_not(tmp_path):
+    _, _, few = page(tmp_path / "few", {"tim": 0.5}, corpora={"ravdess": 11, "tess": 1})
+    assert "Few speakers (TESS 1): the interval is too narrow" in few
+    _, _, many = page(tmp_path / "many", {"tim": 0.5}, corpora={"ravdess": 11})
+    assert "Few speakers" not in many
 
 
 def test_shared_speakers_synthetic_speech_and_lacking_folds_are_said(tmp_path):

@@ -1,0 +1,102 @@
+"""The page of results that a sweep ends with, and the options that ask for it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from composing import composed
+from protocol_runs import finished_children
+
+from ser import sweep as sweep_module
+from ser.config import plain
+from ser.errors import SerError
+from ser.sweep import combinations, tell_results
+
+ARMS = {"tim": 0.4, "ensemble": 0.8}
+
+
+class Store:
+    """A tracker with given children; remembers the folders that it is told to log."""
+
+    def __init__(self, root: Path, children: pd.DataFrame) -> None:
+        self.root, self._children = root, children
+        self.logged: list[tuple[str, Path]] = []
+
+    def children(self, parent: str) -> pd.DataFrame:
+        return self._children
+
+    def log_folder(self, run_id: str, folder: Path) -> None:
+        self.logged.append((run_id, folder))
+
+
+@pytest.fixture(autouse=True)
+def given(monkeypatch):
+    """The words of the command line, as Hydra holds them."""
+    words = ["sweep=protocol", "dataset.root=/data/x"]
+    hydra = SimpleNamespace(overrides=SimpleNamespace(task=words))
+    monkeypatch.setattr(sweep_module.HydraConfig, "get", lambda: hydra)
+
+
+def tell(store: Store, **options: object) -> None:
+    digests = list(store.children("")["config"])
+    settings = {"name": "mine", "reference": None, "results": None, **options}
+    tell_results(store, "parent", digests, settings)
+
+
+def test_the_page_lies_in_its_folder_in_mlflow_and_in_the_document(tmp_path, capsys):
+    store = Store(tmp_path / "mlruns", finished_children(tmp_path, ARMS))
+    document = tmp_path / "results.md"
+    document.write_text("# Results\n", encoding="utf-8")
+    tell(store, results=str(document))
+    folder = store.root / "protocols" / "mine"
+    assert store.logged == [("parent", folder)]
+    section = (folder / "results.md").read_text(encoding="utf-8")
+    assert "python sweep.py sweep=protocol dataset.root=…/x" in section
+    text = document.read_text(encoding="utf-8")
+    assert text == f"# Results\n\n<!-- begin mine -->\n{section.strip()}\n<!-- end mine -->\n"
+    assert "`ensemble` against `tim`" in capsys.readouterr().out
+    tell(store, results=str(document))
+    assert document.read_text(encoding="utf-8") == text
+
+
+def test_runs_of_other_recipes_are_not_in_the_page(tmp_path):
+    children = finished_children(tmp_path, {**ARMS, "linear": 0.5})
+    store = Store(tmp_path, children)
+    digests = list(children[children["model"] != "linear"]["config"])
+    options = {"name": "mine", "reference": None, "results": None}
+    tell_results(store, "parent", digests, options)
+    table = pd.read_csv(tmp_path / "protocols" / "mine" / "results.csv")
+    assert set(table["arm"]) == set(ARMS)
+
+
+def test_runs_on_different_clips_have_no_page_and_that_is_an_error_where_it_was_asked_for(
+    tmp_path, caplog
+):
+    children = finished_children(tmp_path, ARMS)
+    children.loc[0, "manifest"] = "b" * 64
+    store = Store(tmp_path, children)
+    tell(store)
+    assert "no page of results: The runs differ in manifest" in caplog.text
+    with pytest.raises(SerError, match="differ in manifest"):
+        tell(store, results=str(tmp_path / "results.md"))
+    assert store.logged == [] and not (tmp_path / "results.md").exists()
+
+
+def test_runs_that_were_not_tested_have_no_page(tmp_path):
+    store = Store(tmp_path, finished_children(tmp_path, ARMS).drop(columns="test/uar"))
+    tell(store)
+    assert store.logged == [] and not (tmp_path / "protocols").exists()
+
+
+@pytest.mark.parametrize("option", ["protocol", "ablation", "folds"])
+def test_every_grid_has_the_options_of_the_page(option):
+    options = plain(composed(f"sweep={option}", config="sweep"))["sweep"]
+    assert options["results"] is None and options["reference"] is None and options["grid"]
+
+
+def test_a_protocol_is_named_by_what_it_tests_and_takes_all_folds():
+    words = ("sweep=protocol", "dataset=emodb", "split=loso")
+    options = plain(composed(*words, config="sweep"))["sweep"]
+    assert options["name"] == "emodb_native_loso" and options["all_folds"] is True
+    assert len(list(combinations(options["grid"]))) == 15
