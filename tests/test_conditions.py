@@ -40,7 +40,7 @@ def heard_in(waveform: np.ndarray) -> set[str]:
     """Whose pitch stands out of a spectrum."""
     power = np.abs(np.fft.rfft(waveform)) ** 2
     at = {s: power[round(hz * len(waveform) / RATE_HZ)] for s, hz in SPEAKERS.items()}
-    return {speaker for speaker, p in at.items() if p > 0.01 * max(at.values())}
+    return {speaker for speaker, p in at.items() if p > 0.5 * max(at.values())}
 
 
 def test_babble_is_four_others_equally_loud_and_never_the_speaker_of_the_clip(voices):
