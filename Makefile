@@ -38,8 +38,14 @@ ui: setup  ## open the MLflow page on http://127.0.0.1:5000
 	$(PY) -m mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
 
 .PHONY: ablation
-ablation: setup  ## the arms over three seeds on the speech found (or the demo corpus): a table
-	$(PY) sweep.py sweep=ablation
+ablation: setup  ## the arms over all folds and three seeds on the speech found (or the demo corpus): a table
+	$(PY) sweep.py sweep=protocol
+
+BENCHES ?= decode_mfcc mfcc embedding epoch memory
+.PHONY: bench
+bench: setup  ## renew docs/performance.md (SER_DATA=corpora; RUNS="run folders" ENCODER=weights for latency)
+	set -e; for name in $(BENCHES); do $(PY) -m bench.$$name --write; done
+	$(if $(RUNS),$(PY) -m bench.latency --write --runs $(RUNS) $(if $(ENCODER),--encoder $(ENCODER)))
 
 .PHONY: format
 format: setup  ## format the code

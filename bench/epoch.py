@@ -104,7 +104,7 @@ def drain(batches: Iterable[Batch]) -> None:
 def main() -> None:
     """Print the section."""
     options = parser(__doc__, repeats=3)
-    options.add_argument("--clips", type=int, default=1296, help="clips of the train part")
+    options.add_argument("--clips", type=int, default=648, help="clips of the train part")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -216,7 +216,7 @@ def publish(
         name: the bench's, as in `python -m bench.NAME` and in the markers.
         title: the heading.
         parts: tables and paragraphs, in order.
-        options: what `parser` gave; the command printed names paths by their option only.
+        options: what `parser` gave; the command printed names paths and lists by their option only.
         packages: whose versions matter, separated by spaces.
     """
     made = [f"`{_command(name, options)}`", *map(str, parts)]
@@ -231,7 +231,7 @@ def _command(name: str, options: argparse.Namespace) -> str:
     words = [f"python -m bench.{name}"]
     for key, value in vars(options).items():
         flag = "--" + key.replace("_", "-")
-        if isinstance(value, Path):
+        if isinstance(value, Path | list):
             words.append(f"{flag} {key.upper()}")
         elif isinstance(value, bool):
             words += [flag] if value else []

@@ -139,7 +139,9 @@ def _fill(folder: Path, feature: Feature, clips: list[Clip], workers: int, progr
         with bar:
             task = bar.add_task(folder.name, total=len(clips))
             for clip, values in _extract(feature, clips, workers):
-                shard[clip.sha256] = values
+                # a copy: what a worker made lies among the large arrays that it has freed, and
+                # keeps the system from having them back (450 KB a clip of MFCC)
+                shard[clip.sha256] = values.copy()
                 bar.advance(task)
                 size += values.nbytes
                 if size > _COMMIT_BYTES or time.monotonic() - started > _COMMIT_S:
