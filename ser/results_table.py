@@ -13,6 +13,7 @@ from ser.metrics import TESS, Counts, class_recall, confusion, macro_f1, uar, wa
 from ser.protocol import CHANCE, Arm, Protocol, seed_averaged
 from ser.statistics import (
     N_DRAWS,
+    WHOLE_FROM,
     Metric,
     Values,
     Weights,
@@ -59,6 +60,7 @@ def compute_results(
     """
     arms = [*protocol.arms, *filter(None, map(seed_averaged, protocol.arms))]
     weights = draw_clips(protocol.clips, n_draws=n_draws)
+    paired = draw_clips(protocol.clips, n_draws=n_draws, whole_from=WHOLE_FROM)
     folds = _fold_table(arms, protocol)
     draws: dict[str, tuple[float, Values]] = {}
     rows = []
@@ -70,7 +72,8 @@ def compute_results(
                 values = _observed(arm, protocol, metric, chosen)
                 drawn = _drawn(arm, protocol, metric, chosen, weights)
                 if part == ALL and name == "uar":
-                    draws[arm.name] = float(np.mean(values)), drawn
+                    for_tests = _drawn(arm, protocol, metric, chosen, paired)
+                    draws[arm.name] = float(np.mean(values)), for_tests
                 row = _row(arm, protocol, part, int(chosen.sum()), name)
                 row |= _summary(values, drawn)
                 if part == ALL and name in OVERALL:

@@ -20,6 +20,7 @@ Metric = Callable[[Counts], float]
 
 N_DRAWS = 2000  # the 2.5 % point then moves by a hundredth of the interval from seed to seed
 LEVEL = 0.95
+WHOLE_FROM = 10  # with fewer, whole speakers give too few different draws
 
 
 class Interval(NamedTuple):
@@ -71,21 +72,31 @@ def bootstrap_difference(
 ) -> Difference:
     """`metric(a) - metric(b)` where every draw takes the same clips of both.
 
-    Raises SerError when the tables hold different clips.
+    In a corpus of WHOLE_FROM speakers or more a drawn speaker's clips stay as they are: of 150
+    simulated sets of 24 speakers with two equal arms, p was < .05 in .03 (with clips drawn again:
+    in none; McNemar: in .03, .09, .31 as arms differ more from speaker to speaker). Raises
+    SerError when the tables hold different clips.
     """
     b = align(a, b)
-    weights = draw_clips(a, n_draws=n_draws, seed=seed)
+    weights = draw_clips(a, n_draws=n_draws, seed=seed, whole_from=WHOLE_FROM)
     draws = metric_draws(weights, a, classes, metric) - metric_draws(weights, b, classes, metric)
     observed = metric(_counts(a, classes)) - metric(_counts(b, classes))
     return difference_of(observed, draws, level)
 
 
-def draw_clips(predictions: pd.DataFrame, *, n_draws: int = N_DRAWS, seed: int = 0) -> Weights:
+def draw_clips(
+    predictions: pd.DataFrame,
+    *,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+    whole_from: int | None = None,
+) -> Weights:
     """Bootstrap draws in two stages: speakers with replacement, then clips of each drawn speaker.
 
     Speakers are drawn within their corpus, since a corpus is chosen and not sampled. A speaker
     drawn twice gives twice as many clips, drawn anew. With one speaker in a corpus the draws vary
-    its clips only: the interval then says nothing of other speakers.
+    its clips only: the interval then says nothing of other speakers. In a corpus of `whole_from`
+    speakers or more a drawn speaker brings each of its clips once: the second stage is left out.
     (Davison & Hinkley 1997, Bootstrap Methods, section 3.8.)
     """
     if predictions.empty:
@@ -95,7 +106,11 @@ def draw_clips(predictions: pd.DataFrame, *, n_draws: int = N_DRAWS, seed: int =
     for rows_of_speakers in _speakers_by_corpus(predictions):
         n_speakers = len(rows_of_speakers)
         times = random.multinomial(n_speakers, np.full(n_speakers, 1 / n_speakers), size=n_draws)
+        whole = whole_from is not None and n_speakers >= whole_from
         for rows, drawn in zip(rows_of_speakers, times.T, strict=True):
+            if whole:
+                weights[:, rows] = drawn[:, None]
+                continue
             weights[:, rows] = random.multinomial(
                 drawn * len(rows), np.full(len(rows), 1 / len(rows))
             )

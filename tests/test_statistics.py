@@ -95,6 +95,14 @@ def test_speakers_are_drawn_within_their_corpus():
     assert (weights[:, :20].sum(axis=1) == 20).all() and (weights[:, 20:].sum(axis=1) == 80).all()
 
 
+def test_whole_speakers_bring_each_of_their_clips_once_for_each_time_drawn():
+    table = pd.concat([speech(0, 10, 4), speech(1, 2, 4).assign(corpus="small")])
+    weights = draw_clips(table, n_draws=100, whole_from=10)
+    large, small = weights[:, :40].reshape(100, 10, 4), weights[:, 40:].reshape(100, 2, 4)
+    assert (large == large[:, :, :1]).all() and (large.sum(axis=(1, 2)) == 40).all()
+    assert (small != small[:, :, :1]).any()  # two speakers alone: clips are drawn, too
+
+
 def test_draws_do_not_depend_on_the_order_of_speakers_but_on_the_seed():
     table = speech(0, speakers=5, clips=4)
     assert (draw_clips(table, seed=1) == draw_clips(table, seed=1)).all()
