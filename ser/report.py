@@ -192,7 +192,7 @@ def _rows(cells: pd.DataFrame) -> list[list[str]]:
 
 def _is_text(column: "pd.Series[str]") -> bool:
     """Whether a column holds words (to the left) and not figures (to the right)."""
-    return not all(cell[:1].isdigit() or cell in ("", UNKNOWN) for cell in column)
+    return not all(cell.lstrip("<~+-")[:1].isdigit() or cell in ("", UNKNOWN) for cell in column)
 
 
 def _figure(value: float | None) -> str:
