@@ -62,7 +62,7 @@ class Table:
                 name,
                 f"{self.seconds(name) / self.unit_s:.3g}",
                 f"{self.cpu_s(name) / self.unit_s:.3g}",
-                f"{max(timing.peak_mib for timing in timings):.0f}",
+                f"{max(0.0, *(timing.peak_mib for timing in timings)):.0f}",
                 _spread(self.ratios(name)),
             ]
             for name, timings in self.timings.items()
