@@ -52,7 +52,6 @@ def robustness_figure(
         _draw_points(axes, rows) if name == "other" else _draw_lines(axes, rows)
         axes.set_title(name, fontsize=11)
         axes.set_xlabel(AXIS.get(name, ""), fontsize=10)
-        axes.margins(x=0.15)
         unframed(axes)
     grid[0][0].set_ylabel("UAR", fontsize=11)
     grid[0][0].set_ylim(0, min(1.0, best + 0.15))
@@ -74,9 +73,13 @@ def _draw_lines(axes: "Axes", rows: pd.DataFrame) -> None:
         axes.errorbar(x, line["uar"], _reach(line), color=colour, marker="o", ms=4, label=family)
         if "before" in line:
             axes.plot(x, line["before"], color=colour, ls=":", marker="o", mfc="white", ms=4)
+    axes.set_xlim(-0.5, len(steps) - 0.5)
     axes.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
     if len(families) > 1:
-        axes.legend(facecolor="white", edgecolor="none", framealpha=1, loc="lower left", fontsize=9)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(families), frameon=False,
+            fontsize=9, columnspacing=1.0, handletextpad=0.4,
+        )  # fmt: skip
 
 
 def _draw_points(axes: "Axes", rows: pd.DataFrame) -> None:
@@ -85,6 +88,7 @@ def _draw_points(axes: "Axes", rows: pd.DataFrame) -> None:
     axes.errorbar(range(len(rows)), rows["uar"], _reach(rows), color=VAL_COLOUR, fmt="o", ms=4)
     if "before" in rows:
         axes.plot(range(len(rows)), rows["before"], "o", color=VAL_COLOUR, mfc="white", ms=4)
+    axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set_xticks(range(len(rows)), labels, fontsize=8.5)
 
 
