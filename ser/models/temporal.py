@@ -25,19 +25,21 @@ class Clips(NamedTuple):
         lengths: (clips,) frames of each.
         mask: (time, clips, 1) 1.0 on real frames; None where nothing is padded.
         n_real: frames of all clips.
+        n_full: rows before the first that is padding.
     """
 
     lengths: Tensor
     mask: Tensor | None
     n_real: int
+    n_full: int
 
     @classmethod
     def of(cls, lengths: Tensor, time: int, dtype: torch.dtype) -> "Clips":
         """Clips of these lengths, padded to `time`."""
         steps = torch.arange(time, device=lengths.device)[:, None]
-        full = bool((lengths == time).all())
-        mask = None if full else (steps < lengths).to(dtype)[..., None]
-        return cls(lengths, mask, int(lengths.sum()))
+        shortest = int(lengths.min())
+        mask = None if shortest == time else (steps < lengths).to(dtype)[..., None]
+        return cls(lengths, mask, int(lengths.sum()), shortest * len(lengths))
 
     @property
     def frames(self) -> Tensor:
@@ -46,15 +48,16 @@ class Clips(NamedTuple):
 
     def mean(self, rows: Tensor) -> Tensor:
         """Over the real rows: (2, time * clips, channels) -> (2, channels)."""
-        if self.mask is None:
-            return rows.sum(1) / self.n_real
-        weight = self.mask.view(1, 1, -1).expand(len(rows), -1, -1)
-        return torch.bmm(weight, rows)[:, 0] / self.n_real
+        total = rows[:, : self.n_full].sum(1)
+        if self.mask is not None:
+            weight = self.mask.view(1, 1, -1)[..., self.n_full :].expand(len(rows), -1, -1)
+            total += torch.bmm(weight, rows[:, self.n_full :])[:, 0]
+        return total / self.n_real
 
     def silence(self, rows: Tensor) -> None:
         """Set padding to 0, in place: (2, time * clips, channels)."""
         if self.mask is not None:
-            rows *= self.mask.view(-1, 1)
+            rows[:, self.n_full :] *= self.mask.view(-1, 1)[self.n_full :]
 
 
 def run_blocks(
