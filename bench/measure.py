@@ -60,8 +60,8 @@ class Table:
         rows = [
             [
                 name,
-                f"{self.seconds(name) / self.unit_s:.3g}",
-                f"{self.cpu_s(name) / self.unit_s:.3g}",
+                _digits(self.seconds(name) / self.unit_s),
+                _digits(self.cpu_s(name) / self.unit_s),
                 f"{max(0.0, *(timing.peak_mib for timing in timings)):.0f}",
                 _spread(self.ratios(name)),
             ]
@@ -141,6 +141,10 @@ class PeakMemory:
 def _status_mib(field: str) -> float:
     match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(match.group(1)) / 1024 if match else float("nan")
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _spread(ratios: Sequence[float]) -> str:
