@@ -1,66 +1,174 @@
-"""A TIM-Net training epoch on 1,296 × 215 × 39, batch 64: `python -m bench.tim_epoch`.
+"""A TIM-Net training epoch, 1,296 × 215 × 39, batch 64: `python -m bench.tim_epoch`.
 
-The size of the paper's RAVDESS folds. The authors' Keras model was measured at 5.1 s and a straight
-PyTorch port at 5.4 s an epoch, on 2 cores of this kind.
+The size of the paper's RAVDESS folds, against the same network of PyTorch's layers and of Keras's;
+and on RAVDESS's own lengths, which the others pad to 215 frames as published.
 """
 
-import os
-import statistics
-import time
+import argparse
+import sys
+from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+import numpy as np
 
-import torch
-from torch.nn import functional as F
+import ser.config  # noqa: F401 - the settings of threads and memory that every run has
+from bench.measure import matmul_gflops, measure, parser, publish
+from bench.worker import compare_workers, serve
 
-from ser.batch import Batch
-from ser.models.tim import TimNet
+CLIPS, FRAMES, FEATURES, BATCH, CLASSES, BLOCKS = 1296, 215, 39, 64, 8, 8
+RATE_HZ, HOP, SAMPLES = 22_050, 512, 110_000
+"""TIM-Net's features of RAVDESS: clips over 110,000 samples are cut, shorter ones padded."""
 
-CLIPS, FRAMES, FEATURES, BATCH, CLASSES, EPOCHS = 1296, 215, 39, 64, 8, 5
+
+class Lengths:
+    """What the sampler asks of a dataset."""
+
+    n_versions = 1
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self._frames = frames
+
+    def durations(self) -> np.ndarray:
+        """Frames of each clip."""
+        return self._frames
 
 
-def run_epoch(model: TimNet, optimizer: torch.optim.Optimizer, frames: torch.Tensor) -> float:
-    """Seconds of one epoch: forward, backward and Adam."""
-    target = torch.arange(CLIPS) % CLASSES
-    start = time.perf_counter()
-    for first in range(0, CLIPS, BATCH):
-        rows = slice(first, first + BATCH)
-        length = torch.full((len(target[rows]),), FRAMES)
-        batch = Batch(torch.arange(CLIPS)[rows], target[rows], frames[rows], length)
-        loss = F.cross_entropy(model(batch), target[rows], label_smoothing=0.1)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return time.perf_counter() - start
+def ravdess_lengths(folder: Path) -> np.ndarray:
+    """Frames of 1,296 RAVDESS clips drawn at random, as TIM-Net's front-end makes them."""
+    import soundfile
+
+    clips = sorted(folder.rglob("03-01-*.wav")) or sorted(folder.rglob("03-01-*.flac"))
+    chosen = np.random.default_rng(0).choice(len(clips), CLIPS, replace=False)
+    seconds = np.array([soundfile.info(clips[i]).duration for i in chosen])
+    samples = np.minimum((seconds * RATE_HZ).astype(int), SAMPLES)
+    return samples // HOP + 1
+
+
+def serve_ours(lengths: np.ndarray | None) -> None:
+    """Epochs of ours: of full clips, or of these lengths, in batches as in training."""
+    import torch
+    from torch.nn import functional as F
+
+    from ser.batch import Batch
+    from ser.data import EpochSampler
+    from ser.models.tim import TimNet
+
+    torch.manual_seed(0)
+    masked = lengths is not None
+    model = TimNet(
+        CLASSES, {"frames": (FEATURES,)}, width=None, n_blocks=BLOCKS, dropout=0.1,
+        norm_momentum=0.01, deviation=False, summary_norm=False, head_dropout=0.0, masked=masked,
+        normalise="none", jitter=0.0, lr_factor=1.0,
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8)
+    frames, target = torch.randn(CLIPS, FRAMES, FEATURES), torch.arange(CLIPS) % CLASSES
+    length = torch.full((CLIPS,), FRAMES) if lengths is None else torch.as_tensor(lengths)
+    sampler = EpochSampler(
+        Lengths(length.numpy()), batch_size=BATCH, seed=0, weights=None, pool_batches=8
+    )
+
+    def epoch() -> None:
+        for drawn in sampler:
+            rows = torch.tensor([position for position, _ in drawn])
+            longest = int(length[rows].max())
+            batch = Batch(rows, target[rows], frames[rows, :longest], length[rows])
+            loss = F.cross_entropy(model(batch), target[rows], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    serve(epoch)
+
+
+def serve_straight() -> None:
+    """Epochs of the network of PyTorch's layers."""
+    import torch
+    from torch.nn import functional as F
+
+    from bench.straight_tim import StraightTimNet
+
+    torch.manual_seed(0)
+    model = StraightTimNet(FEATURES, BLOCKS, CLASSES)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8)
+    frames, target = torch.randn(CLIPS, FRAMES, FEATURES), torch.arange(CLIPS) % CLASSES
+
+    def epoch() -> None:
+        for rows in torch.randperm(CLIPS).split(BATCH):
+            loss = F.cross_entropy(model(frames[rows]), target[rows], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    serve(epoch)
+
+
+def limit(seconds: float) -> str:
+    """What the epoch's arithmetic alone takes at the rates measured on this machine."""
+    import torch
+
+    steps = sum(2 * FRAMES - min(2**block, FRAMES) for block in range(BLOCKS))  # taps with a frame
+    forward = CLIPS * 2 * 2 * steps * 2 * FEATURES**2
+    rows, width = BATCH * FRAMES, FEATURES + 1
+    left, right, out = torch.randn(2, rows, width), torch.randn(2, width, width), None
+    out = torch.empty_like(left)
+    call = lambda: [torch.bmm(left, right, out=out) for _ in range(20)]  # noqa: E731
+    rate = 20 * 4 * rows * width**2 / min(measure(call).seconds for _ in range(5)) / 1e9
+    call = lambda: [torch.mul(left, out, out=out) for _ in range(20)]  # noqa: E731
+    bandwidth = 20 * 12 * left.numel() / min(measure(call).seconds for _ in range(5)) / 1e9
+    passes = 2 * BLOCKS * 27 + BLOCKS * 19  # tensors read or written between the products
+    traffic = CLIPS / BATCH * passes * 4 * left.numel()
+    products, moving = 3 * forward / rate / 1e9, traffic / bandwidth / 1e9
+    return (
+        f"Limit: an epoch's matrix products are {3 * forward / 1e9:.0f} GFLOP, "
+        f"{products:.2f} s at {rate:.0f} GFLOP/s, measured, of this shape "
+        f"({matmul_gflops():.0f} of large ones); what lies between them reads or "
+        f"writes {traffic / 1e9:.0f} GB, at a measured "
+        f"{bandwidth:.0f} GB/s {moving:.2f} s. Together {products + moving:.2f} s: ours takes "
+        f"{seconds / (products + moving):.2f} times as long."
+    )
 
 
 def main() -> None:
-    """Print the median epoch, with spread, after one to warm up."""
-    torch.manual_seed(0)
-    model = TimNet(
-        CLASSES,
-        {"frames": (FEATURES,)},
-        width=None,
-        n_blocks=8,
-        dropout=0.1,
-        norm_momentum=0.01,
-        deviation=False,
-        summary_norm=False,
-        head_dropout=0.0,
-        masked=False,
-        normalise="none",
-        jitter=0.0,
-        lr_factor=1.0,
-    )
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8)
-    frames = torch.randn(CLIPS, FRAMES, FEATURES)
-    run_epoch(model, optimizer, frames)
-    seconds = [run_epoch(model, optimizer, frames) for _ in range(EPOCHS)]
-    print(
-        f"TIM-Net epoch, {CLIPS} x {FRAMES} x {FEATURES}, batch {BATCH}, "
-        f"{torch.get_num_threads()} threads: median {statistics.median(seconds):.2f} s "
-        f"({min(seconds):.2f} to {max(seconds):.2f})"
-    )
+    """Measure in processes of their own, print, and with --write renew docs/performance.md."""
+    options = parser(__doc__, repeats=5)
+    options.add_argument("--ravdess", type=Path, help="folder of RAVDESS clips, for their lengths")
+    options.add_argument("--keras-python", type=Path, help="Python that has tensorflow-cpu")
+    options.add_argument("--serve", choices=("ours", "straight"), help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.serve == "straight":
+        return serve_straight()
+    if given.serve == "ours":
+        return serve_ours(ravdess_lengths(given.ravdess) if given.ravdess else None)
+    me = [sys.executable, "-m", "bench.tim_epoch", "--serve"]
+    commands = {"ours": [*me, "ours"], "PyTorch's Conv1d and BatchNorm1d": [*me, "straight"]}
+    notes = []
+    true = "ours, RAVDESS's own lengths"
+    if given.ravdess:
+        commands[true] = [*me, "ours", "--ravdess", str(given.ravdess.absolute())]
+        mean = ravdess_lengths(given.ravdess).mean()
+        notes.append(f"RAVDESS's clips have {mean:.0f} frames on average, {FRAMES} when padded.")
+    else:
+        notes.append("RAVDESS's own lengths: not run, no --ravdess given.")
+    if given.keras_python:
+        commands["Keras, TensorFlow"] = [
+            str(given.keras_python.absolute()),
+            "-m",
+            "bench.keras_tim",
+        ]
+    else:
+        notes.append("Keras: not run, no --keras-python given.")
+    table = compare_workers(commands, given.repeats)
+    if given.ravdess:
+        for name in set(commands) - {true, "ours"}:
+            ratios = sorted(table.ratios(name, against=true))
+            middle = ratios[len(ratios) // 2]
+            notes.append(
+                f"On RAVDESS's own lengths: {name}, padded, takes {middle:.2f} "
+                f"[{ratios[0]:.2f}, {ratios[-1]:.2f}] times as long as ours."
+            )
+    title = f"TIM-Net training epoch, {CLIPS} × {FRAMES} × {FEATURES}, batch {BATCH}"
+    parts = [table, *sorted(notes), limit(table.seconds("ours"))]
+    publish("tim_epoch", title, parts, given, "torch numpy")
+    return None
 
 
 if __name__ == "__main__":

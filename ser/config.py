@@ -17,7 +17,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ser.calibration import check_target
 from ser.errors import SerError
 
 log = logging.getLogger(__name__)
@@ -213,6 +212,8 @@ def check(cfg: DictConfig) -> None:
     for option, value in positive.items():
         if not isinstance(value, int) or value < 1:
             raise SerError(f"{option}={value}: it must be a whole number of at least 1.")
+    from ser.calibration import check_target  # numpy, which --help does without
+
     check_target(cfg.abstain.target_accuracy)
     if cfg.augment.copies and cfg.augment.waveform is None:
         raise SerError(
