@@ -191,6 +191,18 @@ def _loaded(encoder: EncoderWeights | None, finetune: str) -> SpeechEncoder:
     return encoder.load()
 
 
+def freeze(encoder: SpeechEncoder) -> None:
+    """Let nothing below the first trained weight keep what a backward pass would need.
+
+    transformers' convolutions ask for their input's gradient while in training mode, for the sake
+    of gradient checkpointing, and with it every frozen layer above would be gone through.
+    """
+    encoder.requires_grad_(False)
+    askers: list[Any] = [m for m in encoder.modules() if hasattr(m, "_requires_grad")]
+    for module in askers:
+        module._requires_grad = False
+
+
 def train_last(encoder: SpeechEncoder, n: int) -> None:
     """Freeze the encoder but for its last n blocks.
 
@@ -199,7 +211,7 @@ def train_last(encoder: SpeechEncoder, n: int) -> None:
     """
     if not 1 <= n <= len(encoder.layers):
         raise SerError(f"last_n={n}: the encoder has blocks 1 to {len(encoder.layers)}.")
-    encoder.requires_grad_(False)
+    freeze(encoder)
     for layer in encoder.layers[-n:]:
         layer.requires_grad_(True)
 
@@ -214,7 +226,7 @@ def add_lora(encoder: SpeechEncoder, rank: int, alpha: int, dropout: float) -> N
         lora_dropout=dropout,
         target_modules=list(encoder.lora_targets),
     )
-    encoder.requires_grad_(False)
+    freeze(encoder)
     inject_adapter_in_model(config, encoder)
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_("lora_" in name)

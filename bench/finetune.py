@@ -1,0 +1,152 @@
+"""Fine-tuning steps against Hugging Face's Trainer, padded to the longest: `-m bench.finetune`.
+
+wav2vec2-base's shape with random weights, clips of RAVDESS's spread of lengths. The Trainer draws
+clips at random and pads each batch to its longest, as its documentation shows; ours cuts batches of
+about one length, as training does.
+"""
+
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import ser.config  # noqa: F401 - the settings of threads and memory that every run has
+from bench.encoders import wav2vec2_base
+from bench.measure import Table, compare, parser, publish
+from ser.batch import Batch
+from ser.models.encoder import EncoderWeights
+from ser.models.speech_encoder import SpeechEncoder
+from ser.models.wav2vec2 import Wav2Vec2Model
+
+RATE_HZ, EMOTIONS, BLOCKS, RANK, LR = 16_000, 8, 12, 16, 1e-4
+SECONDS = (2.94, 3.70, 5.27)
+"""The shortest, the mean and the longest RAVDESS clip."""
+MODES = ("lora", "last_n", "full")
+TRAINER = "Hugging Face Trainer"
+
+
+class BaseShape(EncoderWeights):
+    """wav2vec2-base with random weights, as the arm asks for an encoder."""
+
+    name, n_layers, width = "wav2vec2_base", BLOCKS + 1, 768
+
+    def identity(self) -> dict[str, str | int]:
+        """Nothing is cached."""
+        return {"random": self.name}
+
+    def load(self) -> SpeechEncoder:
+        """Layer drop and SpecAugment are off."""
+        encoder = wav2vec2_base().load()
+        assert isinstance(encoder, SpeechEncoder)
+        return encoder
+
+
+def synthesise(n_clips: int) -> list[np.ndarray]:
+    """Noise of RAVDESS's lengths: a triangle with their ends and mean."""
+    draw = np.random.default_rng(0)
+    low, mean, high = SECONDS
+    seconds = draw.triangular(low, max(low, 3 * mean - low - high), high, n_clips)
+    return [draw.standard_normal(int(s * RATE_HZ), dtype=np.float32) for s in seconds]
+
+
+def ours(mode: str, clips: list[np.ndarray], size: int) -> Callable[[], None]:
+    """An epoch of the arm over the clips, in batches of about one length."""
+    from ser.data import pad
+
+    model = Wav2Vec2Model(
+        EMOTIONS, {"waveform": ()}, encoder=BaseShape(), finetune=mode, last_n=2, lora_rank=RANK,
+        lora_alpha=2 * RANK, lora_dropout=0.0, layers="inner", heads=4, hidden=64, nonlinear=True,
+        input_dropout=0.5, dropout=0.5, lr_factor=1.0,
+    ).train()  # fmt: skip
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], LR)
+    order = np.argsort([len(clip) for clip in clips])
+
+    def epoch() -> None:
+        for start in np.random.default_rng(0).permutation(range(0, len(clips), size)):
+            rows = torch.from_numpy(order[start : start + size])
+            waveform, length = pad([clips[int(row)] for row in rows])
+            target = rows % EMOTIONS
+            batch = Batch(rows, target, waveform=waveform, waveform_length=length)
+            every = model.training_logits(batch)[1:]
+            loss = torch.stack([F.cross_entropy(y, target) for y in every]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    return epoch
+
+
+def theirs(mode: str, clips: list[np.ndarray], size: int, folder: str) -> Callable[[], None]:
+    """The same clips through transformers' classifier and Trainer, as its example script."""
+    from transformers import (
+        Trainer,
+        TrainingArguments,
+        Wav2Vec2Config,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForSequenceClassification,
+    )
+
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False)
+    config = Wav2Vec2Config(num_labels=EMOTIONS, layerdrop=0.0, apply_spec_augment=False)
+    model = Wav2Vec2ForSequenceClassification(config)
+    if mode != "full":
+        model.freeze_feature_encoder()
+    if mode == "last_n":
+        model.wav2vec2.requires_grad_(False)
+        model.wav2vec2.encoder.layers[-2:].requires_grad_(True)
+    elif mode == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        targets, heads = ["q_proj", "k_proj", "v_proj"], ["projector", "classifier"]
+        adapter = LoraConfig(
+            r=RANK, lora_alpha=2 * RANK, target_modules=targets, modules_to_save=heads
+        )
+        model = get_peft_model(model, adapter)
+
+    def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
+        padded = extractor.pad(
+            {"input_values": [row["input_values"] for row in rows]}, return_tensors="pt"
+        )
+        return {**padded, "labels": torch.tensor([row["labels"] for row in rows])}
+
+    rows = [
+        {"input_values": extractor(c, sampling_rate=RATE_HZ).input_values[0], "labels": i % 8}
+        for i, c in enumerate(clips)
+    ]
+    arguments = TrainingArguments(
+        folder, per_device_train_batch_size=size, num_train_epochs=1, learning_rate=LR,
+        report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
+        remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
+    )  # fmt: skip
+    trainer = Trainer(model, arguments, collate, rows)
+    return lambda: trainer.train()
+
+
+def main() -> None:
+    """Time an epoch of every way of fine-tuning, and with --write renew docs/performance.md."""
+    options = parser(__doc__, repeats=2)
+    options.add_argument("--clips", type=int, default=16, help="clips an epoch")
+    options.add_argument("--batch", type=int, default=4, help="clips a batch")
+    options.add_argument("--modes", default=",".join(MODES), help="ways of fine-tuning")
+    given = options.parse_args()
+    clips = synthesise(given.clips)
+    parts: list[object] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in given.modes.split(","):
+            table: Table = compare(
+                ours(mode, clips, given.batch),
+                {TRAINER: theirs(mode, clips, given.batch, folder)},
+                given.repeats,
+            )
+            parts += [f"finetune={mode}:", table]
+    steps = -(-given.clips // given.batch)
+    parts.append(f"An epoch of {steps} steps of {given.batch} clips, forward, backward, AdamW.")
+    packages = "torch transformers accelerate peft"
+    publish("finetune", "Fine-tuning steps", parts, given, packages)
+
+
+if __name__ == "__main__":
+    main()
