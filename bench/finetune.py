@@ -119,7 +119,7 @@ def theirs(mode: str, clips: list[np.ndarray], size: int, folder: str) -> Callab
     arguments = TrainingArguments(
         folder, per_device_train_batch_size=size, num_train_epochs=1, learning_rate=LR,
         report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
-        remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
+        remove_unused_columns=False, log_level="error", use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     trainer = Trainer(model, arguments, collate, rows)
     return lambda: trainer.train()
