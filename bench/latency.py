@@ -173,7 +173,9 @@ def main() -> None:
         clip = Path(folder) / "clip.wav"
         samples = load_waveform(paths[len(paths) // 2])[: int(CLIP_S * SAMPLE_RATE_HZ)]
         soundfile.write(clip, samples, SAMPLE_RATE_HZ, subtype="PCM_16")
-        calls = {name: lambda r=row: r.recognizer.predict_file(clip) for name, row in rows.items()}
+        calls = {
+            name: lambda r=row: r.recognizer.predict_files([clip]) for name, row in rows.items()
+        }
         others = {
             f"transformers pipeline, {shape} shape": documented(shape, clip)
             for shape in ("Whisper-base", "wav2vec2-base")

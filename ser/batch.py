@@ -15,6 +15,8 @@ class Batch(NamedTuple):
     target: Tensor  # (batch,) class index
     frames: Tensor | None = None  # (batch, frames, features)
     frames_length: Tensor | None = None  # (batch,)
-    embedding: Tensor | None = None  # (batch, layers, 2 * width), mean then standard deviation
+    embedding: Tensor | None = None  # (batch, layers, statistics * width), mean and deviation first
     waveform: Tensor | None = None  # (batch, samples) at 16 kHz
     waveform_length: Tensor | None = None  # (batch,)
+    speaker: Tensor | None = None  # (batch,) a number for each speaker
+    corpus: Tensor | None = None  # (batch,) a number for each corpus

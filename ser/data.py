@@ -1,5 +1,6 @@
 """Features to batches: the dataset, the sampler and the one DataModule."""
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ class EmotionDataset(Dataset[Batch]):
         self.targets = torch.as_tensor(table["label"].map(code).to_numpy(dtype=np.int64, copy=True))
         self.hashes = table["sha256"].tolist()
         self.groups = table["corpus"].to_numpy()
+        self._speakers, self._corpora = codes(table["speaker"]), codes(table["corpus"])
         self._stores = {name: list(versions) for name, versions in stores.items()}
         self.n_versions = max(len(versions) for versions in self._stores.values())
         self._fixed = {
@@ -62,7 +64,13 @@ class EmotionDataset(Dataset[Batch]):
             else:
                 fixed = self._fixed[name]
                 streams[name] = torch.stack([fixed[v % len(fixed)][p] for p, v in pairs]).float()
-        return Batch(index=self.rows[where], target=self.targets[where], **streams)
+        return Batch(
+            index=self.rows[where],
+            target=self.targets[where],
+            speaker=self._speakers[where],
+            corpus=self._corpora[where],
+            **streams,
+        )
 
     def durations(self) -> np.ndarray:
         """Length of each clip on its first padded stream; zeros when no stream is padded."""
@@ -70,6 +78,11 @@ class EmotionDataset(Dataset[Batch]):
             if name in PADDED:
                 return np.array([versions[0][sha].shape[0] for sha in self.hashes])
         return np.zeros(len(self), dtype=np.int64)
+
+
+def codes(names: pd.Series) -> Tensor:
+    """A number (clips,) for each name, the same in every table."""
+    return torch.tensor([zlib.crc32(str(name).encode()) for name in names], dtype=torch.long)
 
 
 def pad(clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -34,10 +34,18 @@ class Recognizer:
     def predict_files(self, paths: Sequence[Path]) -> pd.DataFrame:
         """A row for each file: path, prediction, confidence, probability_<class>.
 
+        A model with enrolment takes all of them for one speaker's and adapts to them first.
+
         Raises SerError naming the file that cannot be read.
         """
-        rows = [self.predict_file(path) for path in paths]
-        probabilities = np.stack(rows)
+        rates = {feature.sample_rate_hz for feature in self.features}
+        clips = ({rate: load_waveform(path, rate) for rate in rates} for path in paths)
+        pairs = zip(clips, map(str, paths), strict=True)
+        if self.model.adapts:
+            probabilities = self.predict_waveforms(*zip(*pairs, strict=True))
+        else:  # one by one: memory does not grow with the number of files
+            rows = [self.predict_waveforms([clip], [key]) for clip, key in pairs]
+            probabilities = np.concatenate(rows)
         best = probabilities.argmax(1)
         return pd.DataFrame(
             {
@@ -61,12 +69,6 @@ class Recognizer:
             )
         return is_uncertain(answers["confidence"], self.abstain_below)
 
-    def predict_file(self, path: Path) -> np.ndarray:
-        """Probabilities (classes,) of one file."""
-        rates = {feature.sample_rate_hz for feature in self.features}
-        clip = {rate: load_waveform(path, rate) for rate in rates}
-        return np.asarray(self.predict_waveforms([clip], [str(path)])[0])
-
     def predict_waveforms(
         self, clips: Sequence[Mapping[int, Waveform]], keys: Sequence[str]
     ) -> np.ndarray:
@@ -84,7 +86,10 @@ class Recognizer:
             else:
                 streams[feature.stream] = torch.from_numpy(np.stack(values)).float()
         zeros = torch.zeros(len(clips), dtype=torch.long)
+        batch = Batch(index=zeros, target=zeros, speaker=zeros, corpus=zeros, **streams)
         with torch.inference_mode():
-            logits = self.model(Batch(index=zeros, target=zeros, **streams))
+            if self.model.adapts:
+                self.model.adapt(lambda: [batch])
+            logits = self.model(batch)
         probabilities = logits.float().softmax(1).cpu().numpy()
         return apply_temperature(probabilities, self.temperature)

@@ -169,6 +169,7 @@ def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, floa
         trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=last)
         write_curves(folder.path, history.rows, job.name, cfg.monitor.metric, cfg.monitor.mode)
     else:
+        task.model.adapt(data.val_dataloader)
         trainer.validate(task, data.val_dataloader(), verbose=False)
         trainer.save_checkpoint(folder.best)
     metrics = {"epochs": float(len(history.rows))}
@@ -285,6 +286,7 @@ def run_tags(job: Job) -> dict[str, str]:
         "git_commit": git_commit(),
         "manifest": speech.fingerprint,
         "split_hash": split.digest,
+        "enrolment": str(cfg.model.get("enrolment", 0)),  # unlabelled clips of each test speaker
         "shares_speakers": str(split.shares_speakers).lower(),
         "synthetic": str(speech.synthetic).lower(),
     }

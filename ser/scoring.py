@@ -36,6 +36,9 @@ def predict_clips(
     `table` is the run's table, which the batches' `index` points into. Confidence and
     probabilities are those at `temperature`, which stands in a column of its own.
     """
+    model: Any = task.model
+    if model.adapts:
+        model.adapt(lambda: loader)
     outputs: Any = trainer.predict(task, loader)
     rows = torch.cat([index for index, _, _ in outputs]).cpu().numpy()
     probabilities = torch.cat([p for _, _, p in outputs]).cpu().numpy()

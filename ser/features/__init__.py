@@ -5,6 +5,15 @@ from ser.features.embedding import Embedding
 from ser.features.encoder_frames import EncoderFrames
 from ser.features.logmel import LogMel
 from ser.features.mfcc import Mfcc
+from ser.features.speech_embedding import SpeechEmbedding
 from ser.features.waveform import RawWaveform
 
-__all__ = ["Embedding", "EncoderFrames", "Feature", "LogMel", "Mfcc", "RawWaveform"]
+__all__ = [
+    "Embedding",
+    "EncoderFrames",
+    "Feature",
+    "LogMel",
+    "Mfcc",
+    "RawWaveform",
+    "SpeechEmbedding",
+]

@@ -50,7 +50,7 @@ class Embedding(Feature):
         """What pooling saves against keeping every layer's frames."""
         layers, width = self.encoder.n_layers, self.encoder.width
         itemsize = np.dtype(self.dtype).itemsize
-        pooled = n_clips * layers * 2 * width * itemsize
+        pooled = n_clips * int(np.prod(self.shape())) * itemsize
         frames = int(duration_s * self.encoder.frame_rate_hz) * layers * width * itemsize
         return (
             f"{self.encoder.name}: {n_clips} pooled embeddings take {pooled:,} bytes; the frames "

@@ -60,6 +60,14 @@ class EmotionModel(nn.Module, ABC):
         """Trainable parameters, each group with the factor of its learning rate."""
         return [(1.0, [weight for weight in self.parameters() if weight.requires_grad])]
 
+    @property
+    def adapts(self) -> bool:
+        """Whether `adapt` is to be called before clips of new speakers are scored."""
+        return False
+
+    def adapt(self, batches: Batches) -> None:
+        """Take what unlabelled clips tell of their speakers; forgets those of the last call."""
+
     def calibrate(self, batches: Batches) -> None:
         """Take what must come from the validation split, after training."""
 

@@ -13,7 +13,7 @@ from ser.models.base import EmotionModel
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-N_CLASSES, N_FEATURES, N_LAYERS, N_INPUTS = 3, 6, 4, 10
+N_CLASSES, N_FEATURES, N_LAYERS, N_INPUTS = 3, 6, 4, 18  # 18: ridge reads nine statistics
 STREAMS = {
     "frames": (N_FEATURES,),
     "embedding": (N_LAYERS, N_INPUTS),
@@ -61,6 +61,8 @@ def make_batch(lengths: list[int], seed: int = 0) -> Batch:
         embedding=torch.randn(n, N_LAYERS, N_INPUTS, generator=draw),
         waveform=waveform,
         waveform_length=100 * length,
+        speaker=torch.arange(n) % 3,
+        corpus=torch.zeros(n, dtype=torch.long),
     )
 
 

@@ -1,0 +1,123 @@
+"""A speech encoder's frames pooled over the speech of a clip, by more than mean and deviation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ser.audio import Waveform
+from ser.errors import SerError
+from ser.features.base import JSON, Array
+from ser.features.embedding import Embedding
+from ser.features.frozen import EncoderSource
+
+STATISTICS = ("mean", "std", "delta", "low", "high", "quarter1", "quarter2", "quarter3", "quarter4")
+"""delta: deviation of the change over 100 ms; low, high: first and last decile; quarter<n>: mean
+of the n-th quarter of the speech."""
+
+_HOP = 320
+"""Samples a frame: 20 ms, that of every encoder here."""
+_RANGE_DB = 35.0
+"""A frame that is this far below the loudest is a pause."""
+_MARGIN = 3
+"""Frames kept before the first and after the last frame of speech."""
+_LAG = 5
+"""Frames between the two that delta compares: 100 ms."""
+
+
+class SpeechEmbedding(Embedding):
+    """Statistics over the frames of speech alone, float16: (layers, statistics * width).
+
+    Silence before and after the speech is cut off before encoding, and pauses inside it are left
+    out of the pooling. Corpora differ in how much silence their clips hold, and a mean over it
+    tells the corpus and not the emotion: docs/log.md has the figures.
+    """
+
+    def __init__(self, encoder: EncoderSource, statistics: Sequence[str]) -> None:
+        """Choose the encoder and the statistics.
+
+        Args:
+            encoder: where the weights are; they are loaded when the first clip is extracted.
+            statistics: names out of `STATISTICS`, in the order of the output.
+        """
+        super().__init__(encoder)
+        unknown = [name for name in statistics if name not in STATISTICS]
+        if unknown or not statistics:
+            raise SerError(
+                f"feature.embedding.statistics={list(statistics)}: choose one or more of "
+                f"{', '.join(STATISTICS)}."
+            )
+        self.statistics = tuple(statistics)
+
+    def settings(self) -> dict[str, JSON]:
+        """Class, version, statistics and the weights' identity."""
+        return {
+            "class": "SpeechEmbedding",
+            "version": 1,
+            "statistics": list(self.statistics),
+            "encoder": dict(self.encoder.identity()),
+        }
+
+    def shape(self) -> tuple[int, ...]:
+        """(layers, statistics * width)."""
+        return (self.encoder.n_layers, len(self.statistics) * self.encoder.width)
+
+    def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
+        """One (layers, statistics * width) array a clip, float16."""
+        cut = [cut_to_speech(waveform) for waveform in waveforms]
+        embeddings: list[Array] = [np.empty(0, np.float16)] * len(cut)
+        with torch.inference_mode():
+            for i, states in self._frozen.encode([waveform for waveform, _ in cut]):
+                speech = torch.from_numpy(_fitted(cut[i][1], states.shape[1]))
+                pooled = pool(states.float().cpu()[:, speech], self.statistics)
+                embeddings[i] = pooled.half().numpy()
+        return embeddings
+
+
+def cut_to_speech(waveform: Waveform) -> tuple[Waveform, np.ndarray]:
+    """The waveform from its first to its last speech, and which of its 20 ms frames are speech.
+
+    Speech is what is at most 35 dB below the loudest frame, energies smoothed over three frames.
+    """
+    n_frames = -(-len(waveform) // _HOP)
+    padded = np.zeros(n_frames * _HOP, dtype=np.float64)
+    padded[: len(waveform)] = waveform
+    energy = np.square(padded.reshape(n_frames, _HOP)).mean(1)
+    level_db = np.convolve(10 * np.log10(energy + 1e-12), np.ones(3) / 3, mode="same")[:n_frames]
+    speech = level_db >= level_db.max() - _RANGE_DB
+    (where,) = np.nonzero(speech)
+    first, last = max(where[0] - _MARGIN, 0), min(where[-1] + 1 + _MARGIN, n_frames)
+    return waveform[first * _HOP : last * _HOP], speech[first:last]
+
+
+def _fitted(speech: np.ndarray, n_frames: int) -> np.ndarray:
+    """The mask at the encoder's number of frames, which may be one or two off; never empty."""
+    fitted = np.zeros(n_frames, dtype=bool)
+    common = min(n_frames, len(speech))
+    fitted[:common] = speech[:common]
+    return fitted if fitted.any() else np.ones(n_frames, dtype=bool)
+
+
+def pool(states: Tensor, statistics: Sequence[str]) -> Tensor:
+    """Statistics over time: (layers, frames, width) -> (layers, statistics * width)."""
+    frames = states.shape[1]
+    lag = min(_LAG, frames - 1)
+    edges = [round(frames * quarter / 4) for quarter in range(5)]
+
+    def quarter(n: int) -> Tensor:
+        first = min(edges[n - 1], frames - 1)
+        return states[:, first : max(edges[n], first + 1)].mean(1)
+
+    def one(name: str) -> Tensor:
+        if name == "mean":
+            return states.mean(1)
+        if name == "std":
+            return states.std(1, correction=0)
+        if name == "delta":
+            return (states[:, lag:] - states[:, : frames - lag]).std(1, correction=0)
+        if name in ("low", "high"):
+            return states.quantile(0.1 if name == "low" else 0.9, dim=1)
+        return quarter(int(name[-1]))
+
+    return torch.cat([one(name) for name in statistics], dim=1)

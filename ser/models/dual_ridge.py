@@ -1,0 +1,73 @@
+"""Weighted ridge regression with a projection, in the span of the clips."""
+
+import torch
+from torch import Tensor
+
+
+class DualRidge:
+    """Weighted ridge regression on ±1 targets, solved for the clips and not for the inputs.
+
+    Args:
+        gram: inner products of all clips' inputs (clips, clips), float64.
+        target: class of each clip (clips,).
+        speaker: number of each clip's speaker (clips,).
+        clip_weight: weight of each clip in the error (clips,).
+        n_classes: number of classes.
+        penalty: of the squared weights.
+        remove: project out the directions in which speakers differ, classes taken out first.
+    """
+
+    def __init__(
+        self,
+        gram: Tensor,
+        target: Tensor,
+        speaker: Tensor,
+        clip_weight: Tensor,
+        n_classes: int,
+        penalty: float,
+        remove: bool,
+    ) -> None:
+        self.gram, self.target, self.speaker = gram, target, speaker
+        self.clip_weight = clip_weight.double()
+        self.n_classes, self.penalty, self.remove = n_classes, penalty, remove
+
+    def solve(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve on some clips (their positions).
+
+        Returns:
+            Coefficients (these clips, classes): the weights are inputs.T @ coefficients, and the
+            answer to another clip its inner products with these clips times the coefficients.
+            The constant (classes,) to add.
+        """
+        gram = self.gram[clips][:, clips]
+        target, weight = self.target[clips], self.clip_weight[clips]
+        out = self._removal(clips, gram) if self.remove else None
+        inner = gram if out is None else gram - gram @ out @ gram
+        share = weight / weight.sum()
+        signs = 2.0 * torch.nn.functional.one_hot(target, self.n_classes).double() - 1.0
+        constant = share @ signs
+        middle = inner @ share  # inner products with the weighted mean
+        centred = inner - middle[:, None] - middle[None] + share @ middle
+        root = weight.sqrt()
+        system = root[:, None] * centred * root[None]
+        system.diagonal().add_(self.penalty)
+        dual = root[:, None] * torch.linalg.solve(system, root[:, None] * (signs - constant))
+        coefficients = dual - share[:, None] * dual.sum(0)
+        constant = constant - middle @ coefficients
+        if out is not None:
+            coefficients = coefficients - out @ (gram @ coefficients)
+        return coefficients, constant
+
+    def _removal(self, clips: Tensor, gram: Tensor) -> Tensor:
+        """Q (clips, clips): inputs.T @ Q @ inputs projects on the speakers' class-free means."""
+        weight = self.clip_weight[clips]
+        target = torch.nn.functional.one_hot(self.target[clips], self.n_classes).double()
+        _, speaker = torch.unique(self.speaker[clips], return_inverse=True)
+        owner = torch.nn.functional.one_hot(speaker).double()
+        per_class = target * weight[:, None]
+        per_class = per_class / per_class.sum(0).clamp(min=1e-12)
+        residual = torch.eye(len(clips), dtype=torch.float64) - target @ per_class.T
+        direction = (owner / owner.sum(0)).T @ residual  # (speakers, clips)
+        between = direction @ gram @ direction.T
+        inverse: Tensor = torch.linalg.pinv(between, rtol=1e-6, hermitian=True)
+        return direction.T @ inverse @ direction

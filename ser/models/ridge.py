@@ -1,0 +1,280 @@
+"""Ridge regressions on the pooled layers, deaf to the speaker, or adapted to one on demand."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ser.batch import Batch
+from ser.errors import SerError
+from ser.models.base import Batches, EmotionModel, chosen_layers, require, stream_shape
+from ser.models.dual_ridge import DualRidge
+
+UNSEEN = -1e4  # logit of a class without a training clip
+_FOLDS = 4  # of the training speakers, for decisions on clips that a regression has not seen
+_SHRINKAGE = 0.02  # of the decisions' covariance towards a multiple of the identity
+_ENROLMENT_PASSES = 10
+_ENROLMENT_WEIGHT = 3.0  # clips that a class's mean over training speakers counts as
+_ENROLMENT_SHARPNESS = 0.7  # of the classes' likelihoods while the means are moved
+_DEVIATION_CLIPS = 10.0  # clips that the training speakers' deviation counts as
+
+
+class Ridge(EmotionModel):
+    """The mean of several ridge regressions, then one Gaussian for each class over their answers.
+
+    Each clip's layers are brought to zero mean and unit deviation, statistic by statistic, which
+    takes out much of the channel. From the standardised inputs the directions are projected out in
+    which the means of the training speakers differ (nuisance attribute projection, Solomonoff,
+    Campbell & Boardman, ICASSP 2005). Each view of the inputs gives a regression on ±1 targets,
+    clips weighing the same in total for every corpus and class. Their mean on clips of speakers
+    left out gives the class means and the common covariance of a linear discriminant. All of it is
+    linear: one weight matrix at inference.
+
+    With `enrolment` the model is fitted on inputs standardised speaker by speaker, and is adapted
+    to a new speaker by clips without labels: by their mean and deviation, shrunk to the training
+    speakers' by how many they are, and by class means that expectation maximisation moves from the
+    training speakers' (Gauvain & Lee, IEEE TSAP 1994). This uses more than one clip of the person
+    and is a protocol of its own, not to be compared with figures that do not.
+
+    Args:
+        n_classes: number of classes.
+        streams: trailing shapes of the streams given.
+        statistics: of the embedding stream, in its order.
+        layers: encoder layers used; a list, `all`, or `inner` for all but the first and the last.
+        views: for each regression the names of the statistics that it reads.
+        penalty: squared weight against squared error, for each input of a view.
+        remove_speakers: project out the training speakers' directions (not with enrolment, which
+            has taken the speaker out already).
+        enrolment: clips of a new speaker to adapt to: a number, `all`, or 0.
+    """
+
+    trainable: ClassVar[bool] = False
+    refits: ClassVar[bool] = True
+    weight: Tensor
+    bias: Tensor
+    class_means: Tensor
+    precision: Tensor
+    centre: Tensor
+    within: Tensor
+    prior_clips: Tensor
+
+    def __init__(
+        self,
+        n_classes: int,
+        streams: Mapping[str, tuple[int, ...]],
+        statistics: Sequence[str],
+        layers: Sequence[int] | str,
+        views: Sequence[Sequence[str]],
+        penalty: float,
+        remove_speakers: bool,
+        enrolment: int | str,
+    ) -> None:
+        super().__init__(n_classes, self.reads_of({}))
+        n_layers, n_inputs = stream_shape("Ridge", streams, "embedding")
+        self.layers = chosen_layers(layers, n_layers)
+        self.statistics, self.width = list(statistics), n_inputs // len(statistics)
+        self.views = [self._columns(view) for view in views]
+        self.penalty, self.remove_speakers = penalty, remove_speakers
+        self.enrolment_clips = _clips(enrolment)
+        self._speakers: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        size = len(self.layers) * n_inputs
+        self.register_buffer("weight", torch.zeros(size, n_classes))
+        self.register_buffer("bias", torch.zeros(n_classes))
+        self.register_buffer("class_means", torch.zeros(n_classes, n_classes))
+        self.register_buffer("precision", torch.eye(n_classes))
+        self.seen: Tensor
+        self.register_buffer("seen", torch.ones(n_classes, dtype=torch.bool))
+        self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("within", torch.ones(size))
+        self.register_buffer("prior_clips", torch.ones(size))
+
+    @classmethod
+    def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        """Pooled embeddings."""
+        return frozenset({"embedding"})
+
+    def _columns(self, view: Sequence[str]) -> Tensor:
+        """Positions of a view's inputs in the flattened layers × statistics × width."""
+        unknown = [name for name in view if name not in self.statistics]
+        if unknown or not view:
+            raise SerError(
+                f"model.views={list(view)}: the feature gives {', '.join(self.statistics)}. "
+                "Name one or more of these, or add to feature.embedding.statistics."
+            )
+        grid = torch.arange(len(self.layers) * len(self.statistics) * self.width)
+        grid = grid.view(len(self.layers), len(self.statistics), self.width)
+        return grid[:, [self.statistics.index(name) for name in view]].flatten()
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        """(batch, layers * statistics * width), each statistic of a layer standardised."""
+        chosen = require(batch.embedding, "embedding")[:, self.layers].float()
+        rows = chosen.view(*chosen.shape[:2], len(self.statistics), self.width)
+        mean, deviation = rows.mean(3, keepdim=True), rows.std(3, keepdim=True)
+        inputs: Tensor = ((rows - mean) / deviation.clamp(min=1e-6)).flatten(1)
+        return inputs
+
+    def fit(self, batches: Batches) -> None:
+        """Solve every view; then the discriminant over answers to speakers left out."""
+        whole = list(batches())
+        inputs = torch.cat([self._inputs(batch).cpu() for batch in whole])
+        target = torch.cat([batch.target for batch in whole]).cpu()
+        speaker = torch.cat([require(batch.speaker, "speaker") for batch in whole]).cpu()
+        corpus = torch.cat([require(batch.corpus, "corpus") for batch in whole]).cpu()
+        _, speaker = torch.unique(speaker, return_inverse=True)
+        self._fit_speakers(inputs, speaker)
+        if self.enrolment_clips:
+            inputs = inputs.clone()
+            for number in range(int(speaker.max()) + 1):
+                mine = speaker == number
+                mean, deviation = self._statistics_of(inputs[mine])
+                inputs[mine] = (inputs[mine] - mean) / deviation
+        clip_weight = _balanced(target, corpus)
+        centre, scale = _weighted_statistics(inputs, clip_weight)
+        inputs = (inputs - centre) / scale
+        answers, weight, offset = self._views(inputs, target, speaker, clip_weight)
+        self.weight.copy_(weight / scale[:, None])
+        self.bias.copy_(offset - centre @ (weight / scale[:, None]))
+        self._fit_discriminant(answers, target, clip_weight)
+
+    def _views(
+        self, inputs: Tensor, target: Tensor, speaker: Tensor, clip_weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean over views: answers to left-out speakers, weight and offset on all clips."""
+        folds = _speaker_folds(speaker, _FOLDS)
+        answers = torch.zeros(len(target), self.n_classes)
+        weight = torch.zeros(inputs.shape[1], self.n_classes)
+        offset = torch.zeros(self.n_classes)
+        remove = self.remove_speakers and not self.enrolment_clips
+        for columns in self.views:
+            view = inputs[:, columns]
+            gram = (view @ view.T).double()
+            penalty = self.penalty * len(columns)
+            solver = DualRidge(gram, target, speaker, clip_weight, self.n_classes, penalty, remove)
+            everyone = torch.arange(len(target))
+            coefficients, constant = solver.solve(everyone)
+            weight[columns] += (view.T.double() @ coefficients).float() / len(self.views)
+            offset += constant.float() / len(self.views)
+            for fold in folds:
+                rest = torch.nonzero(~torch.isin(everyone, fold)).squeeze(1)
+                if len(rest) == 0:  # a single speaker: nobody is left to learn from
+                    rest = everyone
+                part, constant = solver.solve(rest)
+                mine = gram[fold][:, rest] @ part + constant
+                answers[fold] += mine.float() / len(self.views)
+        return answers, weight, offset
+
+    def _fit_discriminant(self, answers: Tensor, target: Tensor, clip_weight: Tensor) -> None:
+        """Class means (classes, classes) and the common precision of the answers."""
+        counts = torch.bincount(target, minlength=self.n_classes)
+        self.seen = counts > 0
+        means = torch.zeros(self.n_classes, self.n_classes)
+        means.index_add_(0, target, answers)
+        means = means / counts.clamp(min=1)[:, None]
+        rest = answers - means[target]
+        covariance = rest.T @ rest / len(rest)
+        ridge = _SHRINKAGE * covariance.trace() / self.n_classes + 1e-6
+        self.precision.copy_(torch.linalg.inv(covariance + ridge * torch.eye(self.n_classes)))
+        self.class_means.copy_(means)
+
+    def _fit_speakers(self, inputs: Tensor, speaker: Tensor) -> None:
+        """What a new speaker's statistics are shrunk to, and how strongly."""
+        number = int(speaker.max()) + 1
+        counts = torch.bincount(speaker, minlength=number)[:, None]
+        means = torch.zeros(number, inputs.shape[1]).index_add_(0, speaker, inputs) / counts
+        within = (inputs - means[speaker]).square().mean(0)
+        self.centre.copy_(means.mean(0))
+        self.within.copy_(within)
+        if number > 1:
+            between = (means - means.mean(0)).square().sum(0) / (number - 1)
+            self.prior_clips.copy_((within / between.clamp(min=1e-9)).clamp(max=1e3))
+
+    def _statistics_of(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of a speaker from some clips, each input shrunk on its own."""
+        n = len(inputs)
+        own = inputs.mean(0)
+        mean = (n * own + self.prior_clips * self.centre) / (n + self.prior_clips)
+        spread = (inputs - own).square().sum(0)
+        variance = (spread + _DEVIATION_CLIPS * self.within) / (n + _DEVIATION_CLIPS)
+        return mean, variance.clamp(min=1e-9).sqrt()
+
+    @property
+    def adapts(self) -> bool:
+        """With enrolment."""
+        return self.enrolment_clips > 0
+
+    def adapt(self, batches: Batches) -> None:
+        """Adapt to the speakers of these clips, at most `enrolment` of each, labels unread."""
+        self._speakers = {}
+        if not self.enrolment_clips:
+            return
+        whole = list(batches())
+        inputs = torch.cat([self._inputs(batch) for batch in whole])
+        speaker = torch.cat([require(batch.speaker, "speaker") for batch in whole])
+        for code in sorted(set(speaker.tolist())):
+            mine = inputs[speaker == code]
+            order = torch.randperm(len(mine), generator=torch.Generator().manual_seed(code))
+            chosen = mine[order[: self.enrolment_clips]]
+            mean, deviation = self._statistics_of(chosen)
+            answers = ((chosen - mean) / deviation) @ self.weight + self.bias
+            self._speakers[code] = (mean, deviation, self._moved_means(answers))
+
+    def _moved_means(self, answers: Tensor) -> Tensor:
+        """The classes' means for one speaker, by expectation maximisation from the common ones."""
+        means = self.class_means
+        for _ in range(_ENROLMENT_PASSES):
+            logits = _ENROLMENT_SHARPNESS * self._likelihood(answers, means)
+            share = logits.softmax(1)  # (clips, classes)
+            total = _ENROLMENT_WEIGHT * self.class_means + share.T @ answers
+            means = total / (_ENROLMENT_WEIGHT + share.sum(0))[:, None]
+        return means
+
+    def _likelihood(self, answers: Tensor, means: Tensor) -> Tensor:
+        """Gaussian log-likelihood up to a constant: (clips, classes) of (clips, classes)."""
+        away = answers[:, None] - means  # (clips, classes, classes)
+        distance = torch.einsum("nki,ij,nkj->nk", away, self.precision, away)
+        return torch.where(self.seen, -0.5 * distance, UNSEEN)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (batch, n_classes)."""
+        inputs = self._inputs(batch)
+        if not self.enrolment_clips:
+            return self._likelihood(inputs @ self.weight + self.bias, self.class_means)
+        speakers = [-1] * len(inputs) if batch.speaker is None else batch.speaker.tolist()
+        unknown = (self.centre, self.within.sqrt(), self.class_means)
+        rows = [self._speakers.get(code, unknown) for code in speakers]
+        mean, deviation, means = (torch.stack(part) for part in zip(*rows, strict=True))
+        answers = ((inputs - mean) / deviation) @ self.weight + self.bias
+        return self._likelihood(answers, means)
+
+
+def _clips(enrolment: int | str) -> int:
+    """A number of clips; `all` as a number that no speaker reaches."""
+    if enrolment == "all":
+        return 1_000_000
+    if isinstance(enrolment, int) and enrolment >= 0:
+        return enrolment
+    raise SerError(f"model.enrolment={enrolment}: give a number of clips, 0 for none, or all.")
+
+
+def _balanced(target: Tensor, corpus: Tensor) -> Tensor:
+    """Weight of each clip, mean one, so that every corpus × class cell counts the same."""
+    cells = torch.stack([target, corpus], 1)
+    _, cell, count = torch.unique(cells, dim=0, return_inverse=True, return_counts=True)
+    weight: Tensor = 1.0 / count[cell].float()
+    return weight * (len(weight) / weight.sum())
+
+
+def _weighted_statistics(inputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each input under clip weights."""
+    share = weight / weight.sum()
+    centre = share @ inputs
+    return centre, (share @ (inputs - centre).square()).sqrt().clamp(min=1e-6)
+
+
+def _speaker_folds(speaker: Tensor, n_folds: int) -> list[Tensor]:
+    """Clips of disjoint groups of speakers, drawn by a fixed seed."""
+    number = int(speaker.max()) + 1
+    order = torch.randperm(number, generator=torch.Generator().manual_seed(0))
+    groups = [order[first::n_folds] for first in range(min(n_folds, number))]
+    return [torch.nonzero(torch.isin(speaker, group)).squeeze(1) for group in groups]

@@ -1,0 +1,64 @@
+"""Pooling over speech: what is cut, which frames count, and each statistic by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from ser.errors import SerError
+from ser.features import SpeechEmbedding
+from ser.features.speech_embedding import STATISTICS, cut_to_speech, pool
+from ser.models.encoder import RandomEncoder
+
+TINY = RandomEncoder("tiny", n_blocks=2, width=32, seed=0)
+
+
+def _noise(n_samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.3, 0.3, n_samples).astype(np.float32)
+
+
+def test_silence_at_the_ends_is_cut_and_a_pause_is_marked() -> None:
+    speech, silence = _noise(16_000), np.zeros(8_000, np.float32)
+    waveform = np.concatenate([silence, speech, silence, speech, silence])
+    cut, mask = cut_to_speech(waveform)
+    assert 40_000 <= len(cut) <= 40_000 + 2 * 5 * 320  # the two ends gone, but for the margin
+    assert len(mask) == len(cut) // 320
+    assert mask.mean() == pytest.approx(0.77, abs=0.05)  # 2 s of speech in 2.5 s
+
+
+@pytest.mark.parametrize("n_samples", [1, 319, 400, 2_000])
+def test_short_and_constant_clips_are_kept_whole(n_samples: int) -> None:
+    for waveform in (_noise(n_samples), np.zeros(n_samples, np.float32)):
+        cut, mask = cut_to_speech(waveform)
+        assert len(cut) == n_samples and mask.any()
+        (embedding,) = SpeechEmbedding(TINY, STATISTICS).extract([waveform], ["a"])
+        assert embedding.shape == (3, 9 * 32) and np.isfinite(embedding).all()
+
+
+def test_silence_around_the_speech_does_not_change_the_embedding() -> None:
+    speech = _noise(16_000)
+    padded = np.concatenate([np.zeros(6_400, np.float32), speech, np.zeros(6_400, np.float32)])
+    more = np.concatenate([np.zeros(12_800, np.float32), padded, np.zeros(3_200, np.float32)])
+    first, second = SpeechEmbedding(TINY, ["mean", "std"]).extract([padded, more], ["a", "b"])
+    np.testing.assert_allclose(first, second, atol=2e-3)
+
+
+def test_each_statistic_by_hand() -> None:
+    states = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
+    values = states.numpy()
+    expected = {
+        "mean": values.mean(1),
+        "std": values.std(1),
+        "delta": (values[:, 5:] - values[:, :-5]).std(1),
+        "low": np.quantile(values, 0.1, axis=1),
+        "high": np.quantile(values, 0.9, axis=1),
+        **{f"quarter{n + 1}": values[:, 10 * n : 10 * n + 10].mean(1) for n in range(4)},
+    }
+    for name in STATISTICS:
+        np.testing.assert_allclose(pool(states, [name]), expected[name], atol=1e-5, err_msg=name)
+    both = pool(states, ["std", "mean"])
+    np.testing.assert_allclose(both, np.concatenate([values.std(1), values.mean(1)], 1), atol=1e-5)
+
+
+def test_an_unknown_statistic_is_an_error() -> None:
+    with pytest.raises(SerError, match="choose one or more of mean, std, delta"):
+        SpeechEmbedding(TINY, ["median"])

@@ -1,0 +1,162 @@
+"""The ridge model: its solver against scikit-learn, what it removes, and how it adapts."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge as SklearnRidge
+
+from ser.batch import Batch
+from ser.errors import SerError
+from ser.models.dual_ridge import DualRidge
+from ser.models.ridge import Ridge
+
+WIDTH, N_LAYERS, N_CLASSES = 12, 3, 3
+
+
+def _dual(inputs: torch.Tensor, **options: object) -> DualRidge:
+    n = len(inputs)
+    defaults = {
+        "target": torch.arange(n) % N_CLASSES,
+        "speaker": torch.arange(n) // 10,
+        "clip_weight": torch.ones(n),
+        "n_classes": N_CLASSES,
+        "penalty": 5.0,
+        "remove": False,
+    }
+    return DualRidge((inputs @ inputs.T).double(), **{**defaults, **options})
+
+
+def test_dual_solution_equals_scikit_learns_weighted_ridge() -> None:
+    inputs = torch.randn(40, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weight = torch.rand(40, generator=torch.Generator().manual_seed(1)) + 0.5
+    clips = torch.arange(3, 37)
+    coefficients, constant = _dual(inputs, clip_weight=weight).solve(clips)
+    signs = 2.0 * torch.nn.functional.one_hot(clips % N_CLASSES).double() - 1.0
+    expected = SklearnRidge(alpha=5.0).fit(inputs[clips], signs, sample_weight=weight[clips])
+    np.testing.assert_allclose((inputs[clips].T @ coefficients).T, expected.coef_, atol=1e-6)
+    np.testing.assert_allclose(constant, expected.intercept_, atol=1e-6)
+
+
+def test_removal_makes_answers_equal_along_the_speakers_directions() -> None:
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(40, 60, dtype=torch.float64, generator=draw)
+    target, speaker = torch.arange(40) % N_CLASSES, torch.arange(40) // 10
+    inputs = inputs + 3.0 * torch.randn(4, 60, dtype=torch.float64, generator=draw)[speaker]
+    clips = torch.arange(40)
+    plain, _ = _dual(inputs).solve(clips)
+    removed, _ = _dual(inputs, remove=True).solve(clips)
+    # the direction between two speakers' means, each class weighing the same
+    cells = torch.stack(
+        [
+            torch.stack([inputs[(speaker == s) & (target == c)].mean(0) for c in range(N_CLASSES)])
+            for s in range(4)
+        ]
+    )
+    residual = inputs - torch.stack([inputs[target == c].mean(0) for c in range(3)])[target]
+    means = torch.stack([residual[speaker == s].mean(0) for s in range(4)])
+    assert cells.shape == (4, N_CLASSES, 60)
+    assert (means @ inputs.T @ removed).abs().max() < 1e-6
+    assert (means @ inputs.T @ plain).abs().max() > 1e-2
+
+
+def _model(enrolment: int | str = 0, remove: bool = True) -> Ridge:
+    return Ridge(
+        N_CLASSES,
+        {"embedding": (N_LAYERS, 2 * WIDTH)},
+        statistics=["mean", "std"],
+        layers="all",
+        views=[["mean"], ["mean", "std"]],
+        penalty=0.1,
+        remove_speakers=remove,
+        enrolment=enrolment,
+    )
+
+
+def _speech(n_speakers: int, seed: int, offset: float) -> Batch:
+    """Clips of speakers who differ by an offset of their own far larger than the classes'."""
+    draw = torch.Generator().manual_seed(seed)
+    classes = torch.randn(N_CLASSES, N_LAYERS, 2 * WIDTH, generator=torch.Generator().manual_seed(9))
+    n = 30 * n_speakers
+    target, speaker = torch.arange(n) % N_CLASSES, torch.arange(n) // 30
+    voices = offset * torch.randn(n_speakers, N_LAYERS, 2 * WIDTH, generator=draw)
+    noise = 0.8 * torch.randn(n, N_LAYERS, 2 * WIDTH, generator=draw)
+    return Batch(
+        index=torch.arange(n),
+        target=target,
+        embedding=classes[target] + voices[speaker] + noise,
+        speaker=speaker + 100 * seed,
+        corpus=torch.zeros(n, dtype=torch.long),
+    )
+
+
+def _right(model: Ridge, batch: Batch) -> float:
+    return float((model(batch).argmax(1) == batch.target).float().mean())
+
+
+def test_the_classes_are_learned_and_shuffled_labels_are_not() -> None:
+    train, test = _speech(8, 1, 0.3), _speech(4, 2, 0.3)
+    model = _model()
+    model.fit(lambda: [train])
+    assert _right(model, test) > 0.9
+    shuffled = train.target[torch.randperm(240, generator=torch.Generator().manual_seed(0))]
+    model.fit(lambda: [train._replace(target=shuffled)])
+    assert _right(model, test) < 0.6
+
+
+def test_enrolment_helps_where_speakers_differ_and_reads_no_label() -> None:
+    train, test = _speech(8, 1, 1.5), _speech(6, 2, 1.5)
+    plain, enrolled = _model(), _model("all")
+    for model in (plain, enrolled):
+        model.fit(lambda: [train])
+        model.adapt(lambda: [test])
+    assert enrolled.adapts and not plain.adapts
+    assert _right(enrolled, test) > _right(plain, test) + 0.05
+    before = enrolled(test)
+    enrolled.adapt(lambda: [test._replace(target=torch.zeros_like(test.target))])
+    assert torch.equal(enrolled(test), before)
+
+
+def test_enrolment_takes_no_more_clips_than_it_says() -> None:
+    train, test = _speech(8, 1, 1.5), _speech(2, 2, 1.5)
+    few, every = _model(3), _model("all")
+    for model in (few, every):
+        model.fit(lambda: [train])
+        model.adapt(lambda: [test])
+    assert not torch.allclose(few(test), every(test))
+    kept = torch.zeros(60, dtype=torch.bool)
+    for speaker in range(2):  # the same draw as adapt's
+        order = torch.randperm(30, generator=torch.Generator().manual_seed(200 + speaker))
+        kept[order[:3] + 30 * speaker] = True
+    changed = torch.where(kept[:, None, None], test.embedding, torch.randn_like(test.embedding))
+    before = few(test)
+    few.adapt(lambda: [test._replace(embedding=changed)])
+    assert torch.allclose(few(test), before)
+
+
+def test_an_unknown_speaker_is_taken_for_the_average_one() -> None:
+    train = _speech(8, 1, 0.3)
+    model = _model("all")
+    model.fit(lambda: [train])
+    stranger = _speech(1, 3, 0.3)
+    assert torch.isfinite(model(stranger)).all()
+    assert torch.equal(model(stranger), model(stranger._replace(speaker=None)))
+
+
+@pytest.mark.parametrize("enrolment", ["some", -1])
+def test_an_impossible_enrolment_is_an_error(enrolment: int | str) -> None:
+    with pytest.raises(SerError, match="model.enrolment="):
+        _model(enrolment)
+
+
+def test_a_view_of_an_absent_statistic_is_an_error() -> None:
+    with pytest.raises(SerError, match="the feature gives mean, std"):
+        Ridge(3, {"embedding": (3, 24)}, ["mean", "std"], "all", [["delta"]], 0.1, True, 0)
+
+
+def test_a_class_without_clips_is_never_answered() -> None:
+    train = _speech(8, 1, 0.3)
+    known = train.target < 2
+    part = Batch(*(None if s is None else s[known] for s in train))
+    model = _model()
+    model.fit(lambda: [part])
+    assert set(model(train).argmax(1).tolist()) == {0, 1}
