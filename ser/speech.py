@@ -73,6 +73,12 @@ def _locate(
                 f"dataset.corpora names {name}, which no adapter reads; "
                 f"known are {', '.join(sorted(CORPORA))}."
             )
+    if source == "corpus" and not corpora:
+        raise SerError(
+            "dataset.corpora=null with dataset.source=corpus, which reads dataset.root by the "
+            "rules of the corpora that are named. Name one, as dataset.corpora=[ravdess], drop the "
+            "option, or choose dataset=combined, which takes what it finds."
+        )
     if source == "corpus":
         return [CORPORA[name](root) for name in corpora or ()], False
     if source != "demo":

@@ -131,6 +131,11 @@ def test_a_corpus_that_was_asked_for_and_is_not_there(opened, demo, data):
     assert demo == []
 
 
+def test_one_corpus_of_no_name(opened):
+    with pytest.raises(SerError, match=r"dataset.corpora=null .* dataset.corpora=\[ravdess\]"):
+        opened(source="corpus")
+
+
 def test_a_corpus_that_nobody_knows(opened):
     with pytest.raises(SerError, match=r"dataset.corpora names iemocap, .* known are crema_d, "):
         opened(corpora=["iemocap"])
