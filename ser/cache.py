@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ser.audio import load_waveform
@@ -73,7 +74,7 @@ class FeatureCache:
             feature: what to compute; it is not called for clips that are stored.
             clips: in any order; clips of the same content are computed once.
             workers: threads, each with single-threaded torch operations.
-            progress: show a progress bar.
+            progress: show a progress bar, where there is a terminal to show it on.
 
         Raises:
             SerError: a clip cannot be read, or its feature is not finite; it names the file. What
@@ -134,7 +135,11 @@ def _fill(folder: Path, feature: Feature, clips: list[Clip], workers: int, progr
     shard: dict[str, Array] = {}
     size, started = 0, time.monotonic()
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(TextColumn(folder.name), *columns, disable=not progress, transient=True)
+    console = Console(stderr=True)
+    hidden = not (progress and console.is_terminal)  # in a file a bar leaves blank lines
+    bar = Progress(
+        TextColumn(folder.name), *columns, console=console, disable=hidden, transient=True
+    )
     try:
         with bar:
             task = bar.add_task(folder.name, total=len(clips))

@@ -92,14 +92,15 @@ def _key(path: Path) -> _Key:
 def _probe_all(paths: Sequence[Path], *, progress: bool) -> Iterator[tuple[Path, Probe]]:
     """Probe files side by side: libsndfile and hashing let other threads run."""
     workers = os.cpu_count() or 1
+    console = Console(stderr=True)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         results = zip(paths, pool.map(probe_file, paths), strict=True)
         yield from track(
             results,
             description="Reading audio",
             total=len(paths),
-            console=Console(stderr=True),
-            disable=not progress or not paths,
+            console=console,
+            disable=not (progress and paths and console.is_terminal),
         )
 
 

@@ -92,6 +92,21 @@ def test_a_second_ensure_does_no_work(
     assert f"{N_CLIPS} clips reused, 0 computed" in caplog.text
 
 
+def test_a_bar_is_for_terminals_and_leaves_nothing_in_a_file(
+    tmp_path: Path,
+    clips: list[Clip],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feature, cache = Doubled(tmp_path / "log"), FeatureCache(tmp_path / "cache")
+    cache.ensure(feature, clips[:4], workers=1, progress=True)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # how rich is told that this is a terminal
+    cache.ensure(feature, clips, workers=1, progress=True)
+    out, err = capfd.readouterr()
+    assert out == "" and "8/8" in err
+
+
 def test_other_settings_have_a_folder_of_their_own(tmp_path: Path, clips: list[Clip]) -> None:
     cache = FeatureCache(tmp_path / "cache")
     two, three = Doubled(tmp_path / "log"), Doubled(tmp_path / "log", gain=3.0)

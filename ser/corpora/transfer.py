@@ -141,7 +141,9 @@ def progress_bar(title: str, total: int | None, *, show: bool) -> Iterator[Advan
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+    console = Console(stderr=True)
+    hidden = not (show and console.is_terminal)
+    with Progress(*columns, console=console, disable=hidden) as progress:
         task = progress.add_task(title, total=total)
         yield lambda n_bytes: progress.advance(task, n_bytes)
 
