@@ -227,21 +227,26 @@ def _span(axis: Tensor, sizes: Tensor, widest: Tensor) -> Tensor:
 def mixup(batch: Batch, partner: Tensor, share: float) -> Batch:
     """Mix each clip with its partner, `share` of the first (Zhang et al., ICLR 2018).
 
-    Padded streams take the longer of the two lengths; targets are the caller's to mix.
+    A clip keeps its length: of a longer partner only as much is laid over it, and past the end of
+    a shorter one it stays as it is. Padding is not mixed in, since zeros are no silence in MFCC
+    or log-mel frames. Targets are the caller's to mix.
     """
 
-    def mix(stream: Tensor | None) -> Tensor | None:
-        return None if stream is None else share * stream + (1 - share) * stream[partner]
-
-    def longer(lengths: Tensor | None) -> Tensor | None:
-        return None if lengths is None else torch.maximum(lengths, lengths[partner])
+    def mix(stream: Tensor | None, lengths: Tensor | None = None) -> Tensor | None:
+        if stream is None:
+            return None
+        mixed = share * stream + (1 - share) * stream[partner]
+        if lengths is None:
+            return mixed
+        common = torch.minimum(lengths, lengths[partner])
+        place = torch.arange(stream.shape[1], device=stream.device)
+        heard = (place < common[:, None]).reshape(*stream.shape[:2], *[1] * (stream.ndim - 2))
+        return torch.where(heard, mixed, stream)
 
     return batch._replace(
-        frames=mix(batch.frames),
-        frames_length=longer(batch.frames_length),
+        frames=mix(batch.frames, batch.frames_length),
         embedding=mix(batch.embedding),
-        waveform=mix(batch.waveform),
-        waveform_length=longer(batch.waveform_length),
+        waveform=mix(batch.waveform, batch.waveform_length),
     )
 
 

@@ -110,19 +110,22 @@ def test_several_masks_and_none(frames):
     torch.testing.assert_close(everything[0, :20], clip_means(values, lengths)[0].expand(20, 10))
 
 
-def test_mixup_is_a_weighted_mean_on_the_longer_of_the_two():
+def test_mixup_is_a_weighted_mean_where_both_are_heard():
     batch = Batch(
         index=torch.tensor([7, 8]),
         target=torch.tensor([0, 1]),
-        frames=torch.tensor([[[1.0], [2.0]], [[5.0], [0.0]]]),
+        frames=torch.tensor([[[1.0], [2.0], [0.0]], [[5.0], [0.0], [0.0]]]),
         frames_length=torch.tensor([2, 1]),
+        waveform=torch.tensor([[8.0, 0.0], [4.0, 4.0]]),
+        waveform_length=torch.tensor([1, 2]),
         embedding=torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]),
     )
     mixed = mixup(batch, torch.tensor([1, 0]), 0.75)
-    assert mixed.frames.tolist() == [[[2.0], [1.5]], [[4.0], [0.5]]]
-    assert mixed.frames_length.tolist() == [2, 2]
+    assert mixed.frames.tolist() == [[[2.0], [2.0], [0.0]], [[4.0], [0.0], [0.0]]]
+    assert mixed.frames_length.tolist() == [2, 1]  # each clip keeps its own
+    assert mixed.waveform.tolist() == [[7.0, 0.0], [5.0, 4.0]]
+    assert mixed.waveform_length.tolist() == [1, 2]
     assert mixed.embedding.tolist() == [[[0.75, 0.25]], [[0.25, 0.75]]]
-    assert mixed.waveform is None and mixed.waveform_length is None
     assert mixed.target.tolist() == [0, 1] and mixed.index.tolist() == [7, 8]
 
 
@@ -141,7 +144,9 @@ def test_batch_augment_does_what_it_is_given(frames):
 
     mixed, partner, share = BatchAugment(specaugment=None, mixup_alpha=5.0)(batch)
     assert sorted(partner.tolist()) == list(range(8)) and 0 < share < 1
-    torch.testing.assert_close(mixed.frames, share * values + (1 - share) * values[partner])
+    both = torch.arange(40) < torch.minimum(lengths, lengths[partner])[:, None]  # (batch, frames)
+    blend = share * values + (1 - share) * values[partner]
+    torch.testing.assert_close(mixed.frames, torch.where(both[..., None], blend, values))
 
 
 def test_batch_augment_leaves_a_batch_without_frames_alone():
