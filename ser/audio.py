@@ -8,6 +8,7 @@ import soundfile
 import soxr
 
 from ser.errors import SerError
+from ser.mp3 import cut_short
 
 Waveform = npt.NDArray[np.float32]
 """Mono samples: float32, (samples,), full scale is 1."""
@@ -27,7 +28,8 @@ def read_audio(path: Path) -> tuple[npt.NDArray[np.float32], int]:
         Samples (samples, channels), full scale is 1, and the sample rate in hertz.
 
     Raises:
-        SerError: the file is missing, a git-lfs pointer, not audio, or holds no samples.
+        SerError: the file is missing, a git-lfs pointer, not audio, holds no samples, or is an MP3
+            of which only the beginning can be decoded.
     """
     if not path.is_file():
         raise SerError(
@@ -41,6 +43,8 @@ def read_audio(path: Path) -> tuple[npt.NDArray[np.float32], int]:
         raise SerError(_unreadable(path, error)) from error
     if len(samples) == 0:
         raise SerError(f"{path}: the file decodes to no samples. Remove it or fetch it again.")
+    if lost := cut_short(path, len(samples)):
+        raise SerError(f"{path}: {lost}.")
     return samples, rate
 
 

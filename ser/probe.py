@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-PROBE_VERSION = 1
+from ser.mp3 import cut_short, length_is_guessed
+
+PROBE_VERSION = 2
 """Raise when a check or a number below changes: cached probes of another version are not read."""
 
 _POINTER = b"version https://git-lfs"
@@ -58,6 +60,10 @@ def probe_file(path: Path) -> Probe:
                 return Probe(problem=f"truncated: or damaged, {str(error).strip()}")
     except (OSError, soundfile.SoundFileError) as error:
         return Probe(problem=f"unreadable: {str(error).strip()}")
+    if lost := cut_short(path, len(samples)):
+        return Probe(problem=f"cut short: {lost}")
+    if len(samples) < promised and length_is_guessed(path):
+        promised = len(samples)
     return _describe(samples, sample_rate_hz, promised)
 
 
