@@ -1,5 +1,7 @@
 """What every corpus must do, found by listing them."""
 
+from pathlib import Path
+
 import pytest
 import synthetic
 
@@ -7,12 +9,19 @@ from ser.corpora import CORPORA, CorpusNotFoundError, corpus_class, find_corpora
 from ser.errors import SerError
 from ser.labels import EMOTIONS
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
 WRITTEN = sorted(set(CORPORA) & set(synthetic.EMOTIONS))
 
 
 def test_every_corpus_has_a_synthetic_twin():
     missing = [name for name, corpus in CORPORA.items() if name not in synthetic.EMOTIONS]
-    assert not [name for name in missing if CORPORA[name].folders], missing
+    wanting = [name for name in missing if CORPORA[name].folders]
+    assert not wanting, "give them EMOTIONS, SPEAKERS and a line of _name in tests/synthetic.py"
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_corpus_has_its_row_in_the_document(name):
+    assert f"\n| `{name}` | " in DOCUMENT.read_text(encoding="utf-8"), "docs/data.md, first table"
 
 
 @pytest.mark.parametrize("name", CORPORA)
