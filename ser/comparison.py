@@ -38,7 +38,9 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
     if (children["synthetic"] == "true").any():
         title += "; SYNTHETIC SPEECH"
     render_comparison(rows, ["arm"], metrics, title, Console())
-    tracker.log_table(parent, "comparison.md", comparison_markdown(rows, ["arm"], metrics))
+    table = comparison_markdown(rows, ["arm"], metrics)
+    tracker.describe(parent, f"{title}\n\n{table}")
+    tracker.log_table(parent, "comparison.md", table)
     tracker.log_table(parent, "runs.csv", pd.DataFrame(rows).to_csv(index=False))
 
 

@@ -34,6 +34,18 @@ def render_results(
     _show(_class_cells(classes), "by emotion", console)
 
 
+def headline(metrics: Mapping[str, float]) -> str:
+    """A run's figures overall, by corpus and sex in Markdown: of the test part, if it was scored.
+
+    ``metrics`` has the keys of metrics.json: ``test/uar``, ``best/uar``, …
+    """
+    part = "test" if "test/uar" in metrics else "best"
+    prefix = f"{part}/"
+    figures = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    where = "Test part" if part == "test" else "Validation part, best checkpoint"
+    return f"{where}\n\n{markdown(_figure_cells(figures))}"
+
+
 def class_markdown(classes: pd.DataFrame) -> str:
     """The table by emotion of ``render_results`` in Markdown, to keep with the run."""
     return markdown(_class_cells(classes))

@@ -26,7 +26,7 @@ from ser.features import Feature
 from ser.metrics import class_report, confusion, score_groups
 from ser.model_card import write_model_card
 from ser.models.base import EmotionModel
-from ser.report import render_results
+from ser.report import headline, render_results
 from ser.run_folder import RunFolder, create_run_folder, find_run
 from ser.scoring import figures_of, predict_clips, write_curves, write_predictions
 from ser.task import EmotionClassifier
@@ -129,6 +129,7 @@ def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
         with folder.claimed():
             metrics = _train_and_score(job, folder, tracker.logger(run_id))
             tracker.log_metrics(run_id, metrics)
+            tracker.describe(run_id, headline(metrics))
             folder.write_metrics(metrics)
             write_model_card(job.cfg, job.material, job.model, job.features, folder, metrics)
             tracker.log_folder(run_id, folder.path)

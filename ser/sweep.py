@@ -173,4 +173,5 @@ def _tell_search(study: Any, metric: str, tracker: Tracker, parent: str) -> None
     text = markdown(shown)
     best = " ".join(f"{key}={value}" for key, value in study.best_params.items())
     Console().print(f"\n{text}\n\nbest: {best}", soft_wrap=True, markup=False, highlight=False)
+    tracker.describe(parent, f"best: `{best}`\n\n{text}")
     tracker.log_table(parent, "search.md", text)

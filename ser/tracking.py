@@ -1,5 +1,6 @@
 """MLflow: one run for each training, a parent run for each multirun or sweep."""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -61,12 +62,33 @@ class Tracker:
             return str(found.experiment_id)
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
-        """Create a run, under the parent of a multirun when there is one; gives its id."""
-        every = {**tags, "mlflow.runName": name}
+        """Create a run, under the parent of a multirun when there is one; gives its id.
+
+        MLflow's columns for user, source and data set are filled: the last from the tags `corpora`
+        and `manifest`, where they are given.
+        """
+        from mlflow.tracking.context.registry import resolve_tags
+
+        every = {**resolve_tags(), **tags, "mlflow.runName": name}
         if parent := os.environ.get(PARENT_VARIABLE):
             every[_PARENT_TAG] = parent
         run = self.client.create_run(self._experiment_id(), tags=every)
+        if "manifest" in tags and "corpora" in tags:
+            self._log_speech(run.info.run_id, tags["corpora"], tags["manifest"])
         return str(run.info.run_id)
+
+    def _log_speech(self, run_id: str, corpora: str, manifest: str) -> None:
+        """Name the clips as the run's data set; runs of one digest used the same ones."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": corpora})
+        speech = Dataset(corpora.replace(",", " + "), manifest, "local", source)
+        context = [InputTag("mlflow.data.context", "training")]
+        self.client.log_inputs(run_id, [DatasetInput(speech, context)])
+
+    def describe(self, run_id: str, text: str) -> None:
+        """Markdown that stands at the head of the run's page."""
+        self.client.set_tag(run_id, "mlflow.note.content", text)
 
     def logger(self, run_id: str) -> "MLFlowLogger":
         """Lightning's logger, writing into this run."""

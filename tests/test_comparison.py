@@ -29,6 +29,9 @@ class Kept:
     def log_table(self, run_id: str, name: str, text: str) -> None:
         self.tables[name] = text
 
+    def describe(self, run_id: str, text: str) -> None:
+        self.description = text
+
 
 def child(overrides: str, **changes: object) -> dict[str, object]:
     words = dict(word.split("=", 1) for word in overrides.split())
@@ -125,7 +128,7 @@ def test_the_table_tells_mean_and_deviation_over_seeds(printed):
     assert expected == "0.300 ± 0.265" and expected in text
     assert "3 runs, test part; folds pooled, mean ± sd over seeds" in text
     assert "SYNTHETIC" not in text
-    assert expected in tracker.tables["comparison.md"]
+    assert expected in tracker.tables["comparison.md"] and expected in tracker.description
     runs = pd.read_csv(io.StringIO(tracker.tables["runs.csv"]))
     assert runs["test/uar"].tolist() == values and runs["seed"].tolist() == [0, 1, 2]
 

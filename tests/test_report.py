@@ -76,6 +76,23 @@ def test_results_on_a_terminal_fit_its_width(width: int) -> None:
         assert piece in text
 
 
+def test_headline_is_of_the_test_part_where_it_was_scored() -> None:
+    validation = {"best/uar": 0.5, "best/epoch": 3.0, "best/recall/sad": 1.0, "epochs": 4.0}
+    lines = report.headline(validation).splitlines()
+    assert lines[0] == "Validation part, best checkpoint"
+    assert [cell.strip() for cell in lines[-1].split("|")] == [
+        "",
+        "all clips",
+        "0.500",
+        "-",
+        "-",
+        "",
+    ]
+    scored = {**validation, "test/uar": 0.25, "test/war": 0.3, "test/sex/male/uar": 0.2}
+    lines = report.headline(scored).splitlines()
+    assert lines[0] == "Test part" and "0.250" in lines[-2] and "sex male" in lines[-1]
+
+
 def test_comparison_gives_mean_and_sample_deviation_best_first() -> None:
     table = report.compare_runs(RUNS, ["model"], ["test/uar", "test/war"])
     assert table["model"].tolist() == ["linear", "tim"]

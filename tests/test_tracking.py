@@ -49,6 +49,17 @@ def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
     assert run.info.artifact_uri.startswith((tracker.root / "artifacts").as_uri())
 
 
+def test_a_runs_page_names_its_speech_and_shows_its_figures(tracker):
+    run_id = tracker.start("tim", {"corpora": "ravdess,tess", "manifest": "0123456789abcdef"})
+    tracker.describe(run_id, "| UAR |")
+    run = tracker.client.get_run(run_id)
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("ravdess + tess", "0123456789abcdef")
+    assert run.data.tags["mlflow.note.content"] == "| UAR |"
+    assert run.data.tags["mlflow.source.type"] == "LOCAL" and run.data.tags["mlflow.user"]
+    assert not tracker.client.get_run(tracker.start("sweep", {})).inputs.dataset_inputs
+
+
 def test_options_are_logged_once_and_a_resumed_run_keeps_them(tracker):
     run_id = tracker.start("resumed", {})
     tracker.log_config(run_id, {"seed": 0})
