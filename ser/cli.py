@@ -28,8 +28,6 @@ examples
   ser explain RUN                        what it learned, and its mistakes to listen to, as pages
   ser explain RUN --clip call.wav        which moments of a recording the answer rests on
   ser card RUN                           the run's MODEL_CARD.md, with what was measured since
-  ser explain RUN --clip call.wav        which moments of a recording the answer rests on
-  ser card RUN                           the run's MODEL_CARD.md, with what was measured since
 
 RUN is a run folder, an MLflow run id, a checkpoint, or `last`.
 Training, scoring and sweeps: python train.py --help, evaluate.py --help, sweep.py --help.

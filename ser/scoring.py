@@ -115,8 +115,9 @@ def _write_subgroups(
     from ser.subgroup_plots import subgroups_figure
 
     met = confounds(groups_of(predictions))
-    for confound in met:
-        log.warning("%s", confound.text)
+    if met:
+        pairs = "; ".join(f"{confound.first} and {confound.second}" for confound in met)
+        log.warning("confounded, not to be told apart on these clips: %s (subgroups.md)", pairs)
     table = subgroup_table(predictions, classes)
     table.to_csv(folder / "subgroups.csv", index=False)
     text = subgroups_markdown(table, met, title)
