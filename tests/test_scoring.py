@@ -106,7 +106,7 @@ def test_what_an_older_run_left_can_be_written_again(predictions, tmp_path):
 def test_confounded_groups_are_warned_of(predictions, tmp_path, caplog):
     many = pd.concat([predictions.assign(id=predictions["id"] + f"/{k}") for k in range(10)])
     write_predictions(tmp_path, many.reset_index(drop=True), CLASSES, "a run, test")
-    assert "corpus and sex are confounded (no clip of savee × female" in caplog.text
+    assert "corpus and sex" in caplog.text and "confounded" in caplog.text
     table = pd.read_csv(tmp_path / "subgroups.csv").set_index(["attribute", "group"])
     assert "sex" in table.loc[("corpus", "tess"), "confounded_with"]
     assert "**Warning:** corpus and sex" in (tmp_path / "subgroups.md").read_text()

@@ -41,8 +41,12 @@ class DualRidge:
         """
         gram = self.gram[clips][:, clips]
         target, weight = self.target[clips], self.clip_weight[clips]
-        out = self._removal(clips, gram) if self.remove else None
-        inner = gram if out is None else gram - gram @ out @ gram
+        inner, direction, inverse = gram, None, None
+        if self.remove:
+            direction = self._directions(clips)
+            along = direction @ gram  # (speakers, clips)
+            inverse = torch.linalg.pinv(along @ direction.T, rtol=1e-6, hermitian=True)
+            inner = gram - along.T @ inverse @ along
         share = weight / weight.sum()
         signs = 2.0 * torch.nn.functional.one_hot(target, self.n_classes).double() - 1.0
         constant = share @ signs
@@ -54,20 +58,18 @@ class DualRidge:
         dual = root[:, None] * torch.linalg.solve(system, root[:, None] * (signs - constant))
         coefficients = dual - share[:, None] * dual.sum(0)
         constant = constant - middle @ coefficients
-        if out is not None:
-            coefficients = coefficients - out @ (gram @ coefficients)
+        if direction is not None and inverse is not None:
+            shadow = inverse @ (along @ coefficients)  # (speakers, classes)
+            coefficients = coefficients - direction.T @ shadow
         return coefficients, constant
 
-    def _removal(self, clips: Tensor, gram: Tensor) -> Tensor:
-        """Q (clips, clips): inputs.T @ Q @ inputs projects on the speakers' class-free means."""
+    def _directions(self, clips: Tensor) -> Tensor:
+        """(speakers, clips): directions @ inputs are the speakers' means, the classes taken out."""
         weight = self.clip_weight[clips]
         target = torch.nn.functional.one_hot(self.target[clips], self.n_classes).double()
         _, speaker = torch.unique(self.speaker[clips], return_inverse=True)
         owner = torch.nn.functional.one_hot(speaker).double()
+        owner = (owner / owner.sum(0)).T
         per_class = target * weight[:, None]
         per_class = per_class / per_class.sum(0).clamp(min=1e-12)
-        residual = torch.eye(len(clips), dtype=torch.float64) - target @ per_class.T
-        direction = (owner / owner.sum(0)).T @ residual  # (speakers, clips)
-        between = direction @ gram @ direction.T
-        inverse: Tensor = torch.linalg.pinv(between, rtol=1e-6, hermitian=True)
-        return direction.T @ inverse @ direction
+        return owner - (owner @ target) @ per_class.T
