@@ -34,6 +34,7 @@ def table_of(labels: str, corpora: str | None = None) -> pd.DataFrame:
             "label": [full[letter] for letter in labels],
             "sha256": [f"sha {name}" for name in ids],
             "corpus": list(corpora or "t" * len(labels)),
+            "speaker": [f"s{number % 2}" for number in range(len(labels))],
         }
     )
 

@@ -1,5 +1,7 @@
 """From batches to a table of predictions, its figures and its files."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,10 @@ pytestmark = [  # what ser.run.quieten silences in a run
 
 class Known(pl.LightningModule):
     """Answers with the embedding, as if it were probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = SimpleNamespace(adapts=False)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[torch.Tensor, ...]:
         return batch.index, batch.target, batch.embedding
