@@ -26,3 +26,9 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> "Tracker":
     from ser.tracking import Tracker
 
     return Tracker(tmp_path_factory.mktemp("mlflow"), "tests", None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_store() -> None:
+    """No store from the environment: MLflow's client may leave its address there."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
