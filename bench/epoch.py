@@ -64,7 +64,9 @@ def synthesise(folder: Path, n_clips: int) -> tuple[pd.DataFrame, FeatureStore]:
         np.save(folder / "frames" / f"{i}.npy", frames.astype(np.float16))
     label = [f"class_{i % EMOTIONS}" for i in range(n_clips)]
     hashes = [str(i) for i in range(n_clips)]
-    table = pd.DataFrame({"sha256": hashes, "label": label, "corpus": "synthetic"})
+    table = pd.DataFrame(
+        {"sha256": hashes, "label": label, "corpus": "synthetic", "speaker": "none"}
+    )
     return table, FeatureStore(folder / "shards", np.float16)
 
 
