@@ -10,8 +10,8 @@ from ser.batch import Batch
 from ser.errors import SerError
 from ser.models.base import Batches, EmotionModel, chosen_layers, require, stream_shape
 from ser.models.dual_ridge import DualRidge
+from ser.models.linear import UNSEEN
 
-UNSEEN = -1e4  # logit of a class without a training clip
 _FOLDS = 4  # of the training speakers, for answers on speakers that a regression has not heard
 _PARTITIONS = 10  # into such folds; with one, UAR between corpora hung on the draw by 7 points
 _SHRINKAGE = 0.02  # of the decisions' covariance towards a multiple of the identity
@@ -210,7 +210,7 @@ class Ridge(EmotionModel):
     def adapt(self, batches: Batches) -> None:
         """Adapt to the speakers of these clips, at most `enrolment` of each, labels unread."""
         self._speakers = {}
-        if not self.enrolment_clips:
+        if not self.adapts:
             return
         whole = list(batches())
         inputs = torch.cat([self._inputs(batch) for batch in whole])

@@ -13,7 +13,7 @@ from ser.models.base import EmotionModel
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-N_CLASSES, N_FEATURES, N_LAYERS, N_INPUTS = 3, 6, 4, 18  # 18: ridge reads nine statistics
+N_CLASSES, N_FEATURES, N_LAYERS, N_INPUTS = 3, 6, 4, 10
 STREAMS = {
     "frames": (N_FEATURES,),
     "embedding": (N_LAYERS, N_INPUTS),
