@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from pytorch_lightning.loggers import MLFlowLogger
 
+# No word on making its tables; read when mlflow is imported, which every use here does late.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
 PARENT_VARIABLE = "SER_PARENT_RUN"  # an environment variable, so that a launcher's workers see it
 _PARENT_TAG = "mlflow.parentRunId"
 
@@ -36,7 +39,6 @@ class Tracker:
     @property
     def client(self) -> "MlflowClient":
         """MLflow's client on this store."""
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # no word on making its tables
         from mlflow import MlflowClient
 
         return MlflowClient(self.uri)
