@@ -18,6 +18,7 @@ from ser.corpora import CORPORA
 from ser.errors import SerError
 from ser.features import LogMel
 
+SYNTHETIC = "SYNTHETIC SPEECH, rendered by espeak-ng: it says nothing about people."
 AUDIO_LIMIT_BYTES = 25_000_000  # of FLAC in a page: what browsers and mail still take
 PEAK = 0.9  # of full scale: RAVDESS at its own level is too quiet to hear
 N_MELS, N_FFT, HOP_SAMPLES = 64, 512, 160
@@ -84,9 +85,10 @@ def _commonest(mistakes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def clips_page(runs: Mapping[str, pd.DataFrame], limit: int, title: str) -> str:
+def clips_page(runs: Mapping[str, pd.DataFrame], limit: int, title: str, *, synthetic: bool) -> str:
     """The page of the ``limit`` clips most often wrong, as HTML.
 
+    A page of synthetic speech says so, in place of the corpora's licences.
     A clip whose file is gone keeps its card and says so; so does one past AUDIO_LIMIT_BYTES.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -108,7 +110,7 @@ def clips_page(runs: Mapping[str, pd.DataFrame], limit: int, title: str) -> str:
         title=title,
         summary=f"{len(wrong):,} of {scored:,} test clips were recognised wrongly{often}; "
         + (f"these are the {len(cards)} worst." if len(cards) < len(wrong) else "these are they."),
-        notices=_licences(shown),
+        notices=[SYNTHETIC] if synthetic else _licences(shown),
         runs=list(runs),
         filters=_filters(shown),
         clips=cards,

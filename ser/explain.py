@@ -47,7 +47,8 @@ class Explained:
 
     folder: RunFolder
     recognizer: Recognizer
-    name: str
+    name: str  # as titles bear it
+    synthetic: bool
 
     @property
     def out(self) -> Path:
@@ -71,7 +72,8 @@ def explain(
         "scale_weights.png": lambda path: _draw_scales(run, path),
         "recall.png": lambda path: _draw_recall(run, folders, predictions, path),
         "wrong_clips.html": lambda path: write_text(
-            path, clips_page(predictions, limit, _page_title(run, predictions))
+            path,
+            clips_page(predictions, limit, _page_title(run, predictions), synthetic=run.synthetic),
         ),
     }
     skipped = {}
@@ -122,7 +124,9 @@ def rewrite_card(folder: RunFolder, *, encoder_path: str | None = None) -> Path:
 
 def _open(folder: RunFolder, encoder_path: str | None) -> Explained:
     recognizer = load_recognizer(folder.best, encoder_path)
-    run = Explained(folder, recognizer, _short(folder))
+    synthetic = bool(load_checkpoint(folder.best)["ser"]["synthetic"])
+    name = _short(folder) + (" (SYNTHETIC SPEECH)" if synthetic else "")
+    run = Explained(folder, recognizer, name, synthetic)
     run.out.mkdir(exist_ok=True)
     return run
 

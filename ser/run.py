@@ -51,6 +51,11 @@ class Job:
         fold = str(split.fold) if split.n_folds > 1 else ""
         return f"{self.cfg.model.name}-{self.cfg.dataset.name}-{split.name}{fold}-s{self.cfg.seed}"
 
+    @property
+    def title(self) -> str:
+        """The name as tables and figures bear it: synthetic speech is called so."""
+        return self.name + (" (SYNTHETIC SPEECH)" if self.material.speech.synthetic else "")
+
 
 def prepare(cfg: DictConfig) -> Job:
     """Speech, split, front-end and network; whatever is wrong with the options shows here."""
@@ -168,7 +173,7 @@ def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, floa
         if last is not None:
             load_checkpoint(last)  # a clear error for a damaged file
         trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=last)
-        write_curves(folder.path, history.rows, job.name, cfg.monitor.metric, cfg.monitor.mode)
+        write_curves(folder.path, history.rows, job.title, cfg.monitor.metric, cfg.monitor.mode)
     else:
         task.model.adapt(data.val_dataloader)
         trainer.validate(task, data.val_dataloader(), verbose=False)
@@ -208,7 +213,7 @@ def score_run(
     metrics |= figures_of(test, classes, "test")
     abstaining = abstention_scores(test, calibrated.below)
     metrics |= {f"test/{key}": value for key, value in abstaining.items()}
-    title = f"{job.name}, test"
+    title = f"{job.title}, test"
     write_predictions(folder.path, test, classes, title, calibrated.below)
     log.info(
         "temperature %.2f from validation: test ECE %.3f, uncalibrated %.3f",
@@ -216,8 +221,6 @@ def score_run(
         metrics["test/ece"],
         metrics["test/ece_uncalibrated"],
     )
-    if job.material.speech.synthetic:
-        title += " (SYNTHETIC SPEECH)"
     counts = confusion(test["truth"], test["prediction"], classes)
     render_results(score_groups(test, classes), class_report(counts, classes), title, Console())
     return metrics

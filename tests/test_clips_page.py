@@ -71,7 +71,7 @@ def test_runs_on_other_classes_are_refused(runs) -> None:
 
 
 def test_the_page_needs_nothing_beside_itself(runs) -> None:
-    html = page.clips_page(runs, 10, "Mistakes")
+    html = page.clips_page(runs, 10, "Mistakes", synthetic=False)
     assert "3 of 4 test clips were recognised wrongly by at least one of 3 runs" in html
     addresses = re.findall(r'(?:src|href)="([^"]*)"', html)
     assert len(addresses) == 6  # a picture and a sound of each of three clips
@@ -81,8 +81,13 @@ def test_the_page_needs_nothing_beside_itself(runs) -> None:
     assert "Say the word &lt;a&gt;" in html and "<a>" not in html
 
 
+def test_synthetic_speech_is_called_so_and_bears_no_corpus_licence(runs) -> None:
+    html = page.clips_page(runs, 10, "Mistakes", synthetic=True)
+    assert "SYNTHETIC SPEECH" in html and "CC BY" not in html
+
+
 def test_the_sound_in_the_page_is_the_clip_at_a_level_that_is_heard(runs) -> None:
-    html = page.clips_page({"run1": runs["run1"]}, 1, "Mistakes")
+    html = page.clips_page({"run1": runs["run1"]}, 1, "Mistakes", synthetic=False)
     (sound,) = re.findall(r"data:audio/flac;base64,([A-Za-z0-9+/=]+)", html)
     samples, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(sound)))
     original, _ = soundfile.read(runs["run1"]["path"][0])
@@ -94,14 +99,14 @@ def test_the_sound_in_the_page_is_the_clip_at_a_level_that_is_heard(runs) -> Non
 def test_sounds_past_the_limit_are_left_out_and_said_so(runs, monkeypatch) -> None:
     one = len(page.flac_bytes(page.load_waveform(Path(runs["run1"]["path"][0]))))
     monkeypatch.setattr(page, "AUDIO_LIMIT_BYTES", int(1.5 * one))
-    html = page.clips_page({"run1": runs["run1"]}, 10, "Mistakes")
+    html = page.clips_page({"run1": runs["run1"]}, 10, "Mistakes", synthetic=False)
     assert html.count("data:audio/flac") == 1 and html.count("Left out to keep the page") == 2
     assert html.count("data:image/png") == 3
 
 
 def test_a_clip_whose_file_is_gone_keeps_its_card(runs) -> None:
     Path(runs["run1"]["path"][0]).unlink()
-    html = page.clips_page({"run1": runs["run1"]}, 10, "Mistakes")
+    html = page.clips_page({"run1": runs["run1"]}, 10, "Mistakes", synthetic=False)
     assert "The file cannot be read any more" in html and "tess/a" in html
     assert html.count("<article") == 3
 
