@@ -21,10 +21,11 @@ from ser.features import Feature
 from ser.labels import map_emotion
 from ser.metrics import class_report, confusion
 from ser.predict import Recognizer
+from ser.quiet import quieten
 from ser.recognizer import load_recognizer
 from ser.report import render_results
 from ser.robustness import babble_clips, score_robustness
-from ser.run import quieten, tracker_of
+from ser.run import tracker_of
 from ser.run_folder import RunFolder, find_run
 from ser.scoring import figures_of, predict_clips, write_predictions
 

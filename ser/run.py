@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import shlex
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +25,7 @@ from ser.features import Feature
 from ser.metrics import class_report, confusion, score_groups
 from ser.model_card import write_model_card
 from ser.models.base import EmotionModel
+from ser.quiet import quieten
 from ser.report import headline, render_results
 from ser.run_folder import RunFolder, create_run_folder, find_run
 from ser.scoring import figures_of, predict_clips, write_curves, write_predictions
@@ -256,17 +256,6 @@ def build_trainer(cfg: DictConfig, callbacks: Any, logger: Any) -> pl.Trainer:
         log_every_n_steps=1,  # nothing is logged by step
     )
     return trainer
-
-
-def quieten() -> None:
-    """Silence what Lightning says about loaders and devices: nothing a user can act on."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")  # a resume
 
 
 def tracker_of(cfg: DictConfig) -> Tracker:

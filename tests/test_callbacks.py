@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from ser.callbacks import EpochLines, History, SeedEpochs, standard_callbacks
 from ser.checkpoint import SafeCheckpointIO
 
-pytestmark = [  # what ser.run.quieten silences in a run
+pytestmark = [  # what ser.quiet.quieten silences in a run
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty"),

@@ -17,7 +17,7 @@ PROBABILITIES = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.2, 0.7, 0.1],
 ROWS = torch.tensor([12, 10, 13, 11])  # as a shuffled loader would give them
 
 
-pytestmark = [  # what ser.run.quieten silences in a run
+pytestmark = [  # what ser.quiet.quieten silences in a run
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec"),
 ]
