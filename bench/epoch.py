@@ -77,6 +77,7 @@ def arm() -> tuple[Wav2Vec2Model, torch.optim.Optimizer]:
         EMOTIONS, {"embedding": (LAYERS, 2 * WIDTH)}, None, finetune="none", last_n=2, lora_rank=16,
         lora_alpha=32, lora_dropout=0.05, layers="inner", heads=4,
         hidden=64, nonlinear=True, input_dropout=0.5, dropout=0.5, lr_factor=0.5,
+        encoder_lr_factor=0.1, head_epochs=0, masks=None,
     )  # fmt: skip
     return model, torch.optim.AdamW(model.parameters(), 1e-3)
 

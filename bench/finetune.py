@@ -59,6 +59,7 @@ def ours(mode: str, clips: list[np.ndarray], size: int) -> Callable[[], None]:
         EMOTIONS, {"waveform": ()}, encoder=BaseShape(), finetune=mode, last_n=2, lora_rank=RANK,
         lora_alpha=2 * RANK, lora_dropout=0.0, layers="inner", heads=4, hidden=64, nonlinear=True,
         input_dropout=0.5, dropout=0.5, lr_factor=1.0,
+        encoder_lr_factor=1.0, head_epochs=0, masks=None,
     ).train()  # fmt: skip
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], LR)
     order = np.argsort([len(clip) for clip in clips])

@@ -155,16 +155,16 @@ def _choose_encoder(cfg: DictConfig, synthetic: bool) -> None:
 def settle_front_end(cfg: DictConfig) -> None:
     """Give the model the streams that its own options ask for, then check that they match.
 
-    Fine-tuning reads waveforms where a frozen encoder reads pooled embeddings, and
-    fusion=tim_on_frames reads the encoder's frames where the others read MFCC; all else that does
-    not match is an error.
+    Fine-tuning reads waveforms where a frozen encoder reads pooled embeddings (an ensemble reads
+    both, one for each reading of the encoder), and fusion=tim_on_frames reads the encoder's frames
+    where the others read MFCC; all else that does not match is an error.
     """
     wanted = _class(cfg.model).reads_of(plain(cfg.model))
-    if "waveform" in wanted and "embedding" not in wanted:
-        _swap_feature(cfg, "embedding", "waveform")
+    if "waveform" in wanted:
+        _swap_feature(cfg, "embedding", "waveform", keep="embedding" in wanted)
     if cfg.model.get("fusion") == "tim_on_frames":
         _swap_feature(cfg, "mfcc", "encoder_frames")
-    given = {_class(node).stream: key for key, node in cfg.feature.items()}
+    given = {_class(node.get("feature", node)).stream: key for key, node in cfg.feature.items()}
     if set(given) != set(wanted):
         raise SerError(
             f"model={cfg.model.name} reads {_words(wanted)}, but feature="
@@ -177,11 +177,12 @@ def _class(node: DictConfig) -> Any:
     return hydra.utils.get_class(node._target_)
 
 
-def _swap_feature(cfg: DictConfig, old: str, new: str) -> None:
-    if old not in cfg.feature:
+def _swap_feature(cfg: DictConfig, old: str, new: str, keep: bool = False) -> None:
+    if old not in cfg.feature or new in cfg.feature:
         return
-    log.info("model=%s reads %s here in place of %s", cfg.model.name, new, old)
-    others = {key: node for key, node in cfg.feature.items() if key != old}
+    how = "beside" if keep else "in place of"
+    log.info("model=%s reads %s here %s %s", cfg.model.name, new, how, old)
+    others = {key: node for key, node in cfg.feature.items() if keep or key != old}
     swapped = OmegaConf.merge(others, load_option("feature", new))
     OmegaConf.update(cfg, "feature", swapped, merge=False, force_add=True)
 

@@ -179,7 +179,8 @@ def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, floa
         trainer.validate(task, data.val_dataloader(), verbose=False)
         trainer.save_checkpoint(folder.best)
     metrics = {"epochs": float(len(history.rows))}
-    return metrics | score_run(job, folder, task, data, trainer)
+    scorer = build_trainer(cfg, [], False, precision="32-true")  # as evaluate.py scores
+    return metrics | score_run(job, folder, task, data, scorer)
 
 
 def score_run(
@@ -202,7 +203,7 @@ def score_run(
     val.to_parquet(folder.path / "validation_predictions.parquet", index=False)
     checkpoint["ser"] |= calibrated.card()
     if task.model.refits:
-        task.model.fit(lambda: chain(data.in_order("train"), data.in_order("val")))
+        task.model.refit(lambda: chain(data.in_order("train"), data.in_order("val")))
     checkpoint["state_dict"] = task.state_dict()
     SafeCheckpointIO().save_checkpoint(checkpoint, folder.best)
     if not job.cfg.test:
@@ -243,10 +244,11 @@ def build_task(job: Job, data: EmotionDataModule) -> EmotionClassifier:
     )
 
 
-def build_trainer(cfg: DictConfig, callbacks: Any, logger: Any) -> pl.Trainer:
+def build_trainer(cfg: DictConfig, callbacks: Any, logger: Any, **changes: Any) -> pl.Trainer:
     """Lightning's Trainer with our checkpoint files and without its chatter."""
     trainer: pl.Trainer = build(
         cfg.trainer,
+        **changes,
         callbacks=callbacks,
         logger=logger,
         plugins=[SafeCheckpointIO()],

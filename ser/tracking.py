@@ -35,17 +35,19 @@ class Tracker:
         self.uri = uri or f"sqlite:///{(root / 'mlflow.db').resolve()}"
         self._artifacts = None if uri else (root / "artifacts").resolve().as_uri()
         self.experiment = experiment
+        self._lock = FileLock(root / "mlflow.lock")
 
     @property
     def client(self) -> "MlflowClient":
-        """MLflow's client on this store."""
+        """MLflow's client on this store, whose tables one process alone makes at first."""
         from mlflow import MlflowClient
 
-        return MlflowClient(self.uri)
+        with self._lock:
+            return MlflowClient(self.uri)
 
     def _experiment_id(self) -> str:
         """The experiment's id; created once, though two runs may start at the same moment."""
-        with FileLock(self.root / "mlflow.lock"):
+        with self._lock:
             found = self.client.get_experiment_by_name(self.experiment)
             if found is None:
                 return str(

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,27 @@ def test_the_commit_is_marked_when_files_were_changed(tmp_path, monkeypatch):
 def test_no_git_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert git_commit() == "unknown"
+
+
+START = """
+import sys, time
+from pathlib import Path
+from ser.tracking import Tracker
+import mlflow
+Path(sys.argv[2]).touch()
+while len(list(Path(sys.argv[2]).parent.glob("ready*"))) < 3:
+    time.sleep(0.01)
+Tracker(Path(sys.argv[1]), "ser", None).start("first", {})
+"""
+
+
+def test_several_first_runs_may_start_at_the_same_moment(tmp_path):
+    store = tmp_path / "mlruns"
+    started = [
+        subprocess.Popen([sys.executable, "-c", START, str(store), str(tmp_path / f"ready{i}")])
+        for i in range(3)
+    ]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    client = Tracker(store, "ser", None).client
+    experiment = client.get_experiment_by_name("ser").experiment_id
+    assert len(client.search_runs([experiment])) == 3

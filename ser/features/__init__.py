@@ -5,6 +5,7 @@ from ser.features.embedding import Embedding
 from ser.features.encoder_frames import EncoderFrames
 from ser.features.logmel import LogMel
 from ser.features.mfcc import Mfcc
+from ser.features.speech import SpeechOnly
 from ser.features.speech_embedding import SpeechEmbedding
 from ser.features.waveform import RawWaveform
 
@@ -16,4 +17,5 @@ __all__ = [
     "Mfcc",
     "RawWaveform",
     "SpeechEmbedding",
+    "SpeechOnly",
 ]

@@ -11,17 +11,12 @@ from ser.errors import SerError
 from ser.features.base import JSON, Array
 from ser.features.embedding import Embedding
 from ser.features.frozen import EncoderSource
+from ser.features.speech import cut_to_speech
 
 STATISTICS = ("mean", "std", "delta", "low", "high", "quarter1", "quarter2", "quarter3", "quarter4")
 """delta: deviation of the change over 100 ms; low, high: first and last decile; quarter<n>: mean
 of the n-th quarter of the speech."""
 
-_HOP = 320
-"""Samples a frame: 20 ms, that of every encoder here."""
-_RANGE_DB = 35.0
-"""A frame that is this far below the loudest is a pause."""
-_MARGIN = 3
-"""Frames kept before the first and after the last frame of speech."""
 _LAG = 5
 """Frames between the two that delta compares: 100 ms."""
 
@@ -73,22 +68,6 @@ class SpeechEmbedding(Embedding):
                 pooled = pool(states.float().cpu()[:, speech], self.statistics)
                 embeddings[i] = pooled.half().numpy()
         return embeddings
-
-
-def cut_to_speech(waveform: Waveform) -> tuple[Waveform, np.ndarray]:
-    """The waveform from its first to its last speech, and which of its 20 ms frames are speech.
-
-    Speech is what is at most 35 dB below the loudest frame, energies smoothed over three frames.
-    """
-    n_frames = -(-len(waveform) // _HOP)
-    padded = np.zeros(n_frames * _HOP, dtype=np.float64)
-    padded[: len(waveform)] = waveform
-    energy = np.square(padded.reshape(n_frames, _HOP)).mean(1)
-    level_db = np.convolve(10 * np.log10(energy + 1e-12), np.ones(3) / 3, mode="same")[:n_frames]
-    speech = level_db >= level_db.max() - _RANGE_DB
-    (where,) = np.nonzero(speech)
-    first, last = max(where[0] - _MARGIN, 0), min(where[-1] + 1 + _MARGIN, n_frames)
-    return waveform[first * _HOP : last * _HOP], speech[first:last]
 
 
 def _fitted(speech: np.ndarray, n_frames: int) -> np.ndarray:

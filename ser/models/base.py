@@ -28,12 +28,9 @@ class EmotionModel(nn.Module, ABC):
         reads: the streams of the batch that the model needs.
         n_classes: the number of classes.
         trainable: False when `fit` is the whole training.
-        refits: True for a model that chooses nothing on validation: once its validation figures
-            are taken, it is fitted again on train and validation together.
     """
 
     trainable: ClassVar[bool] = True
-    refits: ClassVar[bool] = False
 
     def __init__(self, n_classes: int, reads: Iterable[str]) -> None:
         super().__init__()
@@ -67,6 +64,14 @@ class EmotionModel(nn.Module, ABC):
 
     def adapt(self, batches: Batches) -> None:
         """Take what unlabelled clips tell of their speakers; forgets those of the last call."""
+
+    @property
+    def refits(self) -> bool:
+        """Whether `refit` is to be called: only what chooses nothing on validation may be."""
+        return False
+
+    def refit(self, batches: Batches) -> None:
+        """Fit on train and validation together, once the validation figures are taken."""
 
     def calibrate(self, batches: Batches) -> None:
         """Take what must come from the validation split, after training."""

@@ -1,4 +1,4 @@
-"""TIM-Net and the encoder arm joined: late, by their logits, or before, by their summaries."""
+"""TIM-Net and two readings of an encoder joined, late or by the summaries of the trained ones."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ser.batch import Batch
 from ser.models.base import Batches, EmotionModel, check_choice, moved
 from ser.models.linear import class_weights
+from ser.models.ridge import Ridge
 from ser.models.tim import TimNet
 from ser.models.wav2vec2 import Wav2Vec2Model, mean_log_probabilities
 
@@ -18,13 +19,14 @@ META_PENALTY = 1.0  # scikit-learn's default C, on 2 * n_classes log-probabiliti
 
 
 class Ensemble(EmotionModel):
-    """Both arms at once, composed of the very options of the single-arm models.
+    """Trained arms and a regression at once, composed of the very options of the single models.
 
     Args:
         n_classes: number of classes.
         streams: trailing shapes of the streams given.
-        tim, wav2vec2: the arms, with all options but n_classes and streams filled in.
-        fusion: how the arms are joined.
+        tim, wav2vec2: the trained arms, with all options but n_classes and streams filled in.
+        ridge: the regression, likewise; it reads the same embedding as wav2vec2.
+        fusion: how the trained arms are joined.
             `mean_logits`: weighted mean of the arms' log-probabilities.
             `tim_on_frames`: the same, TIM-Net reading the encoder's frames in place of MFCC.
             `concat`: a linear layer over both summaries side by side.
@@ -33,6 +35,8 @@ class Ensemble(EmotionModel):
             on validation; the arms train as if alone.
         tim_share: TIM-Net's weight in `mean_logits` and `tim_on_frames`, and in `stacked` before
             it is calibrated; the encoder arm has the rest.
+        ridge_share: the regression's weight in the mean of log-probabilities with the joined arms;
+            with 0 there is none, and a model that reads no embedding is possible.
         hidden: width of the mixture in `gated`.
         dropout: of the joined summary in `concat` and `gated`.
     """
@@ -46,17 +50,21 @@ class Ensemble(EmotionModel):
         streams: Mapping[str, tuple[int, ...]],
         tim: Callable[..., TimNet],
         wav2vec2: Callable[..., Wav2Vec2Model],
+        ridge: Callable[..., Ridge],
         fusion: str,
         tim_share: float,
+        ridge_share: float,
         hidden: int,
         dropout: float,
     ) -> None:
         check_choice("fusion", fusion, FUSIONS)
         tim_arm = tim(n_classes=n_classes, streams=streams)
         wav2vec2_arm = wav2vec2(n_classes=n_classes, streams=streams)
-        super().__init__(n_classes, tim_arm.reads | wav2vec2_arm.reads)
-        self.tim, self.wav2vec2 = tim_arm, wav2vec2_arm
-        self.fusion, self.tim_share = fusion, tim_share
+        ridge_arm = ridge(n_classes=n_classes, streams=streams) if ridge_share else None
+        reads = tim_arm.reads | wav2vec2_arm.reads
+        super().__init__(n_classes, reads | ridge_arm.reads if ridge_arm else reads)
+        self.tim, self.wav2vec2, self.ridge = tim_arm, wav2vec2_arm, ridge_arm
+        self.fusion, self.tim_share, self.ridge_share = fusion, tim_share, ridge_share
         sizes = (self.tim.n_outputs, self.wav2vec2.n_outputs)
         self.joiner: nn.Module | None = None
         if fusion == "concat":
@@ -71,8 +79,9 @@ class Ensemble(EmotionModel):
 
     @classmethod
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
-        """What both arms read."""
-        return TimNet.reads_of(options["tim"]) | Wav2Vec2Model.reads_of(options["wav2vec2"])
+        """What all arms read."""
+        trained = TimNet.reads_of(options["tim"]) | Wav2Vec2Model.reads_of(options["wav2vec2"])
+        return trained | Ridge.reads_of({}) if options["ridge_share"] else trained
 
     def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
         """Each arm at its own rate; what joins them at the optimizer's."""
@@ -83,13 +92,29 @@ class Ensemble(EmotionModel):
         """Each arm takes its statistics of the train split."""
         self.tim.fit(batches)
         self.wav2vec2.fit(batches)
+        self.refit(batches)
+
+    @property
+    def refits(self) -> bool:
+        """The regression alone, which chooses nothing on validation."""
+        return self.ridge is not None
+
+    def refit(self, batches: Batches) -> None:
+        """Solve the regression."""
+        if self.ridge is not None:
+            self.ridge.fit(batches)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (batch, n_classes)."""
-        return self._join(*self._arms(batch))
+        trained = self._join(*self._arms(batch))
+        if self.ridge is None:
+            return trained
+        solved = self.ridge(batch).float().log_softmax(-1)
+        mean: Tensor = torch.lerp(trained.float().log_softmax(-1), solved, self.ridge_share)
+        return mean
 
     def training_logits(self, batch: Batch) -> list[Tensor]:
-        """The joined logits, then each arm's own: neither arm can lean on the other.
+        """The trained arms' joined logits, then each one's own: neither can lean on the other.
 
         Where the join has no weights of its own that gradients could train, the arms' losses alone
         are what trains them; the joined logits are then detached and only reported.

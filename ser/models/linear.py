@@ -27,7 +27,6 @@ class Linear(EmotionModel):
     """
 
     trainable: ClassVar[bool] = False
-    refits: ClassVar[bool] = True
     mean: Tensor
     deviation: Tensor
     weight: Tensor
@@ -54,6 +53,15 @@ class Linear(EmotionModel):
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
         """Pooled embeddings."""
         return frozenset({"embedding"})
+
+    @property
+    def refits(self) -> bool:
+        """It chooses nothing on validation."""
+        return True
+
+    def refit(self, batches: Batches) -> None:
+        """The same on more clips."""
+        self.fit(batches)
 
     def fit(self, batches: Batches) -> None:
         """Standardise and solve.

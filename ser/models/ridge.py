@@ -41,7 +41,8 @@ class Ridge(EmotionModel):
     Args:
         n_classes: number of classes.
         streams: trailing shapes of the streams given.
-        statistics: of the embedding stream, in its order.
+        statistics: of the embedding stream, in its order; None for mean and std, those of
+            the feature `embedding`.
         layers: encoder layers used; a list, `all`, or `inner` for all but the first and the last.
         views: for each regression the names of the statistics that it reads.
         penalty: squared weight against squared error, for each input of a view.
@@ -51,7 +52,6 @@ class Ridge(EmotionModel):
     """
 
     trainable: ClassVar[bool] = False
-    refits: ClassVar[bool] = True
     weight: Tensor
     bias: Tensor
     class_means: Tensor
@@ -64,7 +64,7 @@ class Ridge(EmotionModel):
         self,
         n_classes: int,
         streams: Mapping[str, tuple[int, ...]],
-        statistics: Sequence[str],
+        statistics: Sequence[str] | None,
         layers: Sequence[int] | str,
         views: Sequence[Sequence[str]],
         penalty: float,
@@ -74,7 +74,8 @@ class Ridge(EmotionModel):
         super().__init__(n_classes, self.reads_of({}))
         n_layers, n_inputs = stream_shape("Ridge", streams, "embedding")
         self.layers = chosen_layers(layers, n_layers)
-        self.statistics, self.width = list(statistics), n_inputs // len(statistics)
+        self.statistics = list(statistics or ("mean", "std"))
+        self.width = n_inputs // len(self.statistics)
         self.views = [self._columns(view) for view in views]
         self.penalty, self.remove_speakers = penalty, remove_speakers
         self.enrolment_clips = _clips(enrolment)
@@ -114,6 +115,15 @@ class Ridge(EmotionModel):
         mean, deviation = rows.mean(3, keepdim=True), rows.std(3, keepdim=True)
         inputs: Tensor = ((rows - mean) / deviation.clamp(min=1e-6)).flatten(1)
         return inputs
+
+    @property
+    def refits(self) -> bool:
+        """It chooses nothing on validation."""
+        return True
+
+    def refit(self, batches: Batches) -> None:
+        """The same on more clips."""
+        self.fit(batches)
 
     def fit(self, batches: Batches) -> None:
         """Solve every view; then the discriminant over answers to speakers left out."""

@@ -5,6 +5,7 @@ All are exact when padded: a clip's frames do not depend on the clips beside it 
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -26,12 +27,24 @@ class SpeechEncoder(nn.Module, ABC):
         width: features of a frame.
         exact_when_padded: whether a clip's frames are the same alone and in a padded batch.
         lora_targets: names of the linear modules that LoRA may wrap with effect.
+        masks: in training, what hides parts of the features that enter the transformer (Whisper:
+            its convolutions): (batch, frames, features), (batch,) lengths -> the same shape.
     """
 
     n_layers: int
     width: int
     exact_when_padded: bool = True
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    masks: Callable[[Tensor, Tensor], Tensor] | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks = None
+
+    def _masked(self, features: Tensor, lengths: Tensor) -> Tensor:
+        if self.masks is None or not self.training:
+            return features
+        return self.masks(features, lengths)
 
     @property
     @abstractmethod
@@ -133,9 +146,17 @@ class Wav2Vec2Encoder(SpeechEncoder):
             # ... with a boolean padding mask beside its float position bias
             warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
         self._replace_group_norm()
+        projection: Any = model.feature_projection
+        projection.register_forward_hook(self._mask_projection)
         self.layers[0].register_forward_pre_hook(_record_input, with_kwargs=True)
         for layer in self.layers:
             layer.register_forward_hook(_record_output)
+
+    def _mask_projection(self, _: nn.Module, __: Any, output: Any) -> Any:
+        features = output[0] if isinstance(output, tuple) else output  # HuBERT's is no tuple
+        everything = torch.full((len(features),), features.shape[1], device=features.device)
+        masked = self._masked(features, everything)
+        return (masked, *output[1:]) if isinstance(output, tuple) else masked
 
     def _replace_group_norm(self) -> None:
         for layer in self.model.feature_extractor.conv_layers:
@@ -245,6 +266,7 @@ class WhisperEncoder(SpeechEncoder):
         n_frames = -(-waveform.shape[1] // self._FRAME)
         frames = (lengths + self._FRAME - 1) // self._FRAME
         mel = self._log_mel(waveform, frames * 2, n_frames * 2)
+        mel = self._masked(mel.transpose(1, 2), frames * 2).transpose(1, 2)
         hidden = nn.functional.gelu(self.model.conv1(mel))
         hidden = nn.functional.gelu(self.model.conv2(hidden))
         hidden = hidden.transpose(1, 2)  # (batch, frames, width)

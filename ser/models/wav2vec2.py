@@ -1,6 +1,6 @@
 """A speech encoder's layers, pooled over time, weighted and classified; frozen or fine-tuned."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,12 @@ from ser.models.base import (
     EmotionModel,
     check_choice,
     chosen_layers,
+    moved,
     require,
     stream_shape,
 )
 from ser.models.encoder import EncoderWeights
+from ser.models.finetuning import add_lora, train_heads, train_last
 from ser.models.pooling import masked_mean_std, running_statistics
 from ser.models.speech_encoder import SpeechEncoder
 
@@ -71,8 +73,8 @@ class Wav2Vec2Model(EmotionModel):
             train the encoder's last blocks, low-rank additions to its projections, or all of it.
         last_n: blocks trained by finetune=last_n.
         lora_rank, lora_alpha, lora_dropout: of finetune=lora (Hu et al., ICLR 2022).
-        layers: encoder layers used, 0 being the transformer's input; `all`, or `inner` for all
-            but the first and the last.
+        layers: encoder layers used, 0 being the transformer's input; `all`, `inner` for all but
+            the first and the last, or `auto`: inner where frozen, all where trained.
         heads: classifiers side by side, each with its own layer weights, projection and dropout;
             each has a loss of its own and the clip's logits are the mean of their log-probabilities
             (an ensemble within the model: Lee et al. 2015, arXiv 1511.06314).
@@ -80,7 +82,12 @@ class Wav2Vec2Model(EmotionModel):
         nonlinear: put a GELU on the summary; without it the arm is linear.
         input_dropout: of single values of the standardised embedding.
         dropout: of the summary.
-        lr_factor: of the optimizer's learning rate, for this arm.
+        lr_factor: of the optimizer's learning rate, for this arm's heads.
+        encoder_lr_factor: the same for the encoder's weights, where they are trained.
+        head_epochs: passes that train the heads on the frozen encoder's embeddings before
+            fine-tuning begins.
+        masks: of the encoder's input features in fine-tuning, (batch, frames, features) and
+            lengths to the same shape; null for none.
     """
 
     def __init__(
@@ -100,8 +107,13 @@ class Wav2Vec2Model(EmotionModel):
         input_dropout: float,
         dropout: float,
         lr_factor: float,
+        encoder_lr_factor: float,
+        head_epochs: int,
+        masks: Callable[[Tensor, Tensor], Tensor] | None,
     ) -> None:
         check_choice("finetune", finetune, FINETUNE)
+        if layers == "auto":
+            layers = "inner" if finetune == "none" else "all"
         super().__init__(n_classes, self.reads_of({"finetune": finetune}))
         self.encoder: SpeechEncoder | None = None
         if finetune == "none":
@@ -113,13 +125,15 @@ class Wav2Vec2Model(EmotionModel):
                 train_last(self.encoder, last_n)
             elif finetune == "lora":
                 add_lora(self.encoder, lora_rank, lora_alpha, lora_dropout)
+            self.encoder.masks = masks
             n_layers, n_inputs = self.encoder.n_layers, 2 * self.encoder.width
         self.weightings = nn.ModuleList(
             LayerWeighting(n_layers, n_inputs, layers, hidden) for _ in range(heads)
         )
         self.bias = nn.Parameter(torch.zeros(heads * hidden))
         self.nonlinear, self.input_dropout = nonlinear, input_dropout
-        self.lr_factor = lr_factor
+        self.lr_factor, self.encoder_lr_factor = lr_factor, encoder_lr_factor
+        self.head_epochs = head_epochs
         self.dropout = nn.Dropout(dropout)
         self.heads = nn.ModuleList(nn.Linear(hidden, n_classes) for _ in range(heads))
         self.n_outputs = heads * hidden
@@ -130,18 +144,41 @@ class Wav2Vec2Model(EmotionModel):
         return frozenset({"embedding" if options["finetune"] == "none" else "waveform"})
 
     def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
-        """What is trained, at the arm's own rate."""
-        return [(self.lr_factor, [p for p in self.parameters() if p.requires_grad])]
+        """The heads, then what is trained of the encoder, each at its own rate."""
+        encoder = [] if self.encoder is None else list(self.encoder.parameters())
+        trained = [weight for weight in encoder if weight.requires_grad]
+        groups = [(self.lr_factor, self._above_encoder())]
+        return [*groups, (self.encoder_lr_factor, trained)] if trained else groups
+
+    def _above_encoder(self) -> list[nn.Parameter]:
+        return [p for name, p in self.named_parameters() if not name.startswith("encoder.")]
 
     def fit(self, batches: Batches) -> None:
-        """Take every layer's statistics over the train split."""
-        training = self.training
+        """Take every layer's statistics over the train split; before fine-tuning train the heads.
+
+        A GPU is used where there is one, as an encoder would take long without.
+        """
+        if self.encoder is not None and torch.cuda.is_available():
+            self.cuda()
+        training, device = self.training, self.bias.device
         self.eval()
+        embeddings, targets = [], []
         with torch.no_grad():
-            for weighting in self.weightings:
-                assert isinstance(weighting, LayerWeighting)
-                weighting.fit(self.embed(batch) for batch in batches())
+            for batch in batches():
+                embeddings.append(self.embed(moved(batch, device)).half())
+                targets.append(batch.target)
+        for weighting in self.weightings:
+            assert isinstance(weighting, LayerWeighting)
+            weighting.fit(part.float() for part in embeddings)
+        self.train()
+        if self.encoder is not None:
+            embedding, target = torch.cat(embeddings), torch.cat(targets).to(device)
+            weights, n_classes = self._above_encoder(), self.n_classes
+            train_heads(weights, self._heads_of, embedding, target, n_classes, self.head_epochs)
         self.train(training)
+
+    def _heads_of(self, embedding: Tensor) -> list[Tensor]:
+        return self.each_head(self._summary_of(embedding))
 
     def embed(self, batch: Batch) -> Tensor:
         """Mean and deviation over time of every layer: (batch, layers, 2 * width)."""
@@ -157,7 +194,9 @@ class Wav2Vec2Model(EmotionModel):
 
     def summary(self, batch: Batch) -> Tensor:
         """Every head's summary side by side: (batch, heads * hidden)."""
-        embedding = self.embed(batch)
+        return self._summary_of(self.embed(batch))
+
+    def _summary_of(self, embedding: Tensor) -> Tensor:
         parts = [weighting(embedding, self.input_dropout) for weighting in self.weightings]
         summary = torch.cat(parts, dim=1) + self.bias
         return F.gelu(summary) if self.nonlinear else summary
@@ -189,44 +228,3 @@ def _loaded(encoder: EncoderWeights | None, finetune: str) -> SpeechEncoder:
             f"finetune={finetune} needs an encoder to train. Give encoder=NAME, or finetune=none."
         )
     return encoder.load()
-
-
-def freeze(encoder: SpeechEncoder) -> None:
-    """Let nothing below the first trained weight keep what a backward pass would need.
-
-    transformers' convolutions ask for their input's gradient while in training mode, for the sake
-    of gradient checkpointing, and with it every frozen layer above would be gone through.
-    """
-    encoder.requires_grad_(False)
-    askers: list[Any] = [m for m in encoder.modules() if hasattr(m, "_requires_grad")]
-    for module in askers:
-        module._requires_grad = False
-
-
-def train_last(encoder: SpeechEncoder, n: int) -> None:
-    """Freeze the encoder but for its last n blocks.
-
-    Raises:
-        SerError: the encoder has fewer blocks, or n is not positive.
-    """
-    if not 1 <= n <= len(encoder.layers):
-        raise SerError(f"last_n={n}: the encoder has blocks 1 to {len(encoder.layers)}.")
-    freeze(encoder)
-    for layer in encoder.layers[-n:]:
-        layer.requires_grad_(True)
-
-
-def add_lora(encoder: SpeechEncoder, rank: int, alpha: int, dropout: float) -> None:
-    """Freeze the encoder and put trainable low-rank products beside its projections, in place."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=list(encoder.lora_targets),
-    )
-    freeze(encoder)
-    inject_adapter_in_model(config, encoder)
-    for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_("lora_" in name)

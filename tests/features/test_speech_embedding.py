@@ -6,7 +6,8 @@ import torch
 
 from ser.errors import SerError
 from ser.features import SpeechEmbedding
-from ser.features.speech_embedding import STATISTICS, cut_to_speech, pool
+from ser.features.speech import cut_to_speech
+from ser.features.speech_embedding import STATISTICS, pool
 from ser.models.encoder import RandomEncoder
 
 TINY = RandomEncoder("tiny", n_blocks=2, width=32, seed=0)

@@ -13,6 +13,7 @@ from ser.models.chance import Chance
 from ser.models.encoder import RandomEncoder
 from ser.models.ensemble import Ensemble
 from ser.models.linear import UNSEEN, Linear
+from ser.models.ridge import Ridge
 from ser.models.tim import TimNet
 from ser.models.wav2vec2 import Wav2Vec2Model
 
@@ -44,6 +45,17 @@ ARM = {
     "input_dropout": 0.1,
     "dropout": 0.1,
     "lr_factor": 1.0,
+    "encoder_lr_factor": 0.1,
+    "head_epochs": 2,
+    "masks": None,
+}
+RIDGE = {
+    "statistics": ["mean", "std"],
+    "layers": "all",
+    "views": [["mean"], ["mean", "std"]],
+    "penalty": 0.7,
+    "remove_speakers": True,
+    "enrolment": 0,
 }
 STREAMS = {"frames": (4,), "embedding": (3, 6)}
 
@@ -54,16 +66,22 @@ def random_batch(n: int, seed: int) -> Batch:
     embedding = torch.randn(n, 3, 6, generator=draw)
     embedding[:, 1, 0] += 2.0 * target
     frames = torch.randn(n, 9, 4, generator=draw)
-    return Batch(torch.arange(n), target, frames, torch.full((n,), 9), embedding)
+    speaker, corpus = torch.arange(n) % 4, torch.zeros(n, dtype=torch.long)
+    return Batch(
+        torch.arange(n), target, frames, torch.full((n,), 9), embedding,
+        speaker=speaker, corpus=corpus,
+    )  # fmt: skip
 
 
 def ensemble(fusion: str, **changes: object) -> Ensemble:
-    options = {"fusion": fusion, "tim_share": 0.25, "hidden": 5, "dropout": 0.0, **changes}
+    shares = {"tim_share": 0.25, "ridge_share": 0.0}
+    options = {"fusion": fusion, "hidden": 5, "dropout": 0.0, **shares, **changes}
     return Ensemble(
         N_CLASSES,
         STREAMS,
         tim=lambda **shape: TimNet(**shape, **TIM),
         wav2vec2=lambda **shape: Wav2Vec2Model(**shape, **ARM),
+        ridge=lambda **shape: Ridge(**shape, **RIDGE),
         **options,
     )
 
@@ -128,6 +146,62 @@ def test_finetuning_trains_what_it_says(finetune: str, trained: str) -> None:
     assert all(trained in name for name in names)
 
 
+def waveforms(n: int, seed: int) -> Batch:
+    draw = torch.Generator().manual_seed(seed)
+    target = torch.arange(n) % N_CLASSES
+    time = torch.arange(4000) / 16000
+    tones = torch.sin(2 * torch.pi * 300.0 * (1 + target)[:, None] * time)
+    waveform = tones + 0.1 * torch.randn(n, 4000, generator=draw)
+    return Batch(torch.arange(n), target, waveform=waveform, waveform_length=torch.full((n,), 4000))
+
+
+def test_the_heads_are_trained_before_the_encoder() -> None:
+    torch.manual_seed(0)
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    options = {**ARM, "encoder": encoder, "finetune": "full", "head_epochs": 30}
+    model = Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
+    batch = waveforms(30, 0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        untrained = F.cross_entropy(model.eval()(batch), batch.target)
+    model.train().fit(lambda: [batch])
+    assert model.training
+    with torch.no_grad():
+        trained = F.cross_entropy(model.eval()(batch), batch.target)
+    assert trained < 0.8 * untrained
+    after = model.state_dict()
+    changed = {name for name in before if not after[name].equal(before[name])}
+    assert changed and not any(name.startswith("encoder.") for name in changed)
+
+
+def test_heads_and_encoder_learn_at_rates_of_their_own() -> None:
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    model = Wav2Vec2Model(
+        N_CLASSES, {"waveform": ()}, **{**ARM, "encoder": encoder, "finetune": "last_n"}
+    )
+    (rate, heads), (encoder_rate, trained) = model.learning_rates()
+    assert (rate, encoder_rate) == (1.0, 0.1)
+    assert {id(p) for p in trained} == {id(p) for p in model.encoder.layers[-1].parameters()}
+    assert not {id(p) for p in heads} & {id(p) for p in model.encoder.parameters()}
+
+
+class Nothing(torch.nn.Module):
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return 0 * features
+
+
+def test_masks_hide_the_encoders_input_in_training_only() -> None:
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    options = {**ARM, "encoder": encoder, "finetune": "full", "masks": Nothing()}
+    model = Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
+    one, other = waveforms(1, 0), waveforms(1, 1)
+    with torch.no_grad():
+        model.eval()
+        assert not torch.allclose(model.embed(one), model.embed(other))
+        model.encoder.train()
+        torch.testing.assert_close(model.embed(one), model.embed(other))
+
+
 def test_finetuning_needs_an_encoder_and_enough_blocks() -> None:
     with pytest.raises(SerError, match="needs an encoder"):
         Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **{**ARM, "finetune": "full"})
@@ -137,12 +211,45 @@ def test_finetuning_needs_an_encoder_and_enough_blocks() -> None:
         Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
 
 
+@pytest.mark.parametrize(("finetune", "layers"), [("none", [1]), ("lora", [0, 1, 2])])
+def test_auto_layers_leave_no_trained_block_unused(finetune: str, layers: list[int]) -> None:
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    options = {**ARM, "encoder": encoder, "finetune": finetune, "layers": "auto"}
+    model = Wav2Vec2Model(N_CLASSES, {"waveform": (), "embedding": (3, 6)}, **options)
+    assert model.weightings[0].layers == layers
+
+
 def test_mean_logits_is_the_weighted_mean_of_log_probabilities() -> None:
     model = ensemble("mean_logits").eval()
     batch = random_batch(6, 0)
     with torch.no_grad():
         tim, wav2vec2 = model.tim(batch).log_softmax(1), model.wav2vec2(batch).log_softmax(1)
         torch.testing.assert_close(model(batch), 0.25 * tim + 0.75 * wav2vec2)
+
+
+def test_the_regression_has_its_share_and_is_all_that_is_fitted_again() -> None:
+    model, train, test = (
+        ensemble("gated", ridge_share=0.4).eval(),
+        random_batch(24, 0),
+        random_batch(6, 1),
+    )
+    model.fit(lambda: [train])
+    alone = Ridge(N_CLASSES, STREAMS, **RIDGE)
+    alone.fit(lambda: [train])
+    with torch.no_grad():
+        trained = model._join(*model._arms(test)).log_softmax(1)
+        expected = 0.6 * trained + 0.4 * alone(test).log_softmax(1)
+        torch.testing.assert_close(model(test), expected)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert model.refits
+    model.refit(lambda: [train, random_batch(24, 2)])
+    changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert changed and all(name.startswith("ridge.") for name in changed)
+
+
+def test_without_a_share_there_is_no_regression() -> None:
+    model = ensemble("mean_logits", ridge_share=0.0)
+    assert model.ridge is None and not model.refits
 
 
 def test_stacked_is_fitted_on_validation() -> None:

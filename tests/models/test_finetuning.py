@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ser.models.encoder import RandomEncoder
+from ser.models.finetuning import add_lora, train_last
 from ser.models.speech_encoder import SpeechEncoder
-from ser.models.wav2vec2 import add_lora, train_last
 
 
 def tiny() -> SpeechEncoder:
