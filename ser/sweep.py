@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,10 @@ def tell_results(
 
 
 def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[list[str]]:
-    """The grid's points as overrides."""
+    """The grid's points as overrides; a value such as `ensemble experiment=finetune` is several."""
     for point in itertools.product(*grid.values()):
-        yield [f"{key}={value}" for key, value in zip(grid, point, strict=True)]
+        words = (f"{key}={value}" for key, value in zip(grid, point, strict=True))
+        yield re.split(r" (?=[\w.@]+=)", " ".join(words))
 
 
 def _count_folds(cfg: DictConfig) -> int:

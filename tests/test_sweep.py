@@ -100,3 +100,11 @@ def test_a_protocol_is_named_by_what_it_tests_and_takes_all_folds():
     options = plain(composed(*words, config="sweep"))["sweep"]
     assert options["name"] == "emodb_native_loso" and options["all_folds"] is True
     assert len(list(combinations(options["grid"]))) == 15
+
+
+def test_a_value_of_the_grid_may_bring_options_of_its_own():
+    grid = {"model": ["tim", "ensemble experiment=finetune"], "model.layers": [[1, 2]]}
+    assert list(combinations(grid)) == [
+        ["model=tim", "model.layers=[1, 2]"],
+        ["model=ensemble", "experiment=finetune", "model.layers=[1, 2]"],
+    ]
