@@ -15,7 +15,8 @@ from ser.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
-REPEATS = ("seed", "split.fold")  # options that repeat an arm and do not make another
+# Options that repeat an arm, or say where things lie, and do not make another
+REPEATS = ("seed", "split.fold", "runs_root", "cache_root", "data_root")
 SHOWN = ("uar", "war", "macro_f1")
 
 

@@ -164,7 +164,7 @@ def settle_front_end(cfg: DictConfig) -> None:
         _swap_feature(cfg, "embedding", "waveform", keep="embedding" in wanted)
     if cfg.model.get("fusion") == "tim_on_frames":
         _swap_feature(cfg, "mfcc", "encoder_frames")
-    given = {_class(node.get("feature", node)).stream: key for key, node in cfg.feature.items()}
+    given = {_stream(node): key for key, node in cfg.feature.items()}
     if set(given) != set(wanted):
         raise SerError(
             f"model={cfg.model.name} reads {_words(wanted)}, but feature="
@@ -175,6 +175,10 @@ def settle_front_end(cfg: DictConfig) -> None:
 
 def _class(node: DictConfig) -> Any:
     return hydra.utils.get_class(node._target_)
+
+
+def _stream(feature: DictConfig) -> Any:
+    return _class(feature.get("feature", feature)).stream  # SpeechOnly has its front-end's
 
 
 def _swap_feature(cfg: DictConfig, old: str, new: str, keep: bool = False) -> None:
@@ -222,3 +226,10 @@ def check(cfg: DictConfig) -> None:
             "this option of augment has none. Choose augment=waveform, or drop augment.copies."
         )
     settle_front_end(cfg)
+    heard = {_stream(node) for node in cfg.feature.values()} & set(cfg.augment.streams)
+    if cfg.augment.copies and heard and not _class(cfg.model).trainable:
+        log.info(
+            "model=%s is fitted at once, on the clips as recorded: augment's copies are left out",
+            cfg.model.name,
+        )
+        cfg.augment.copies = 0

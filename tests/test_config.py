@@ -221,3 +221,12 @@ def test_a_multirun_does_the_other_jobs_first(tmp_path):
     assert done.returncode == 2, done.stdout + done.stderr
     assert "seed 1" in done.stdout and "seed 0" in done.stdout
     assert done.stderr.count("error: seed 1 is cursed") == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "copies"), [("ridge", 0), ("linear", 0), ("wav2vec2", 4), ("tim", 4)]
+)
+def test_models_that_are_fitted_at_once_say_that_they_hear_no_copies(model, copies, caplog):
+    caplog.set_level(logging.INFO, logger="ser")
+    assert checked(f"model={model}", "augment=robust").augment.copies == copies
+    assert ("copies are left out" in caplog.text) == (copies == 0)
