@@ -27,10 +27,10 @@ class Ridge(EmotionModel):
     Each clip's layers are brought to zero mean and unit deviation, statistic by statistic, which
     takes out much of the channel. From the standardised inputs the directions are projected out in
     which the means of the training speakers differ (nuisance attribute projection, Solomonoff,
-    Campbell & Boardman, ICASSP 2005). Each view of the inputs gives a regression on ±1 targets,
-    clips weighing the same in total for every corpus and class. Their mean on clips of speakers
-    left out gives the class means and the common covariance of a linear discriminant. All of it is
-    linear: one weight matrix at inference.
+    Campbell & Boardman, ICASSP 2005). Each view of the inputs gives a regression on ±1 targets, the
+    classes of a corpus weighing the same, a corpus by the root of its clips. Their mean on clips
+    of speakers left out gives the class means and the common covariance of a linear discriminant.
+    All of it is linear: one weight matrix at inference.
 
     With `enrolment` the model is fitted on inputs standardised speaker by speaker, and is adapted
     to a new speaker by clips without labels: by their mean and deviation, shrunk to the training
@@ -272,10 +272,11 @@ def _clips(enrolment: int | str) -> int:
 
 
 def _balanced(target: Tensor, corpus: Tensor) -> Tensor:
-    """Weight of each clip, mean one, so that every corpus × class cell counts the same."""
+    """Clip weights of mean one: a corpus by the root of its clips, its classes all the same."""
     cells = torch.stack([target, corpus], 1)
     _, cell, count = torch.unique(cells, dim=0, return_inverse=True, return_counts=True)
-    weight: Tensor = 1.0 / count[cell].float()
+    _, own, size = torch.unique(corpus, return_inverse=True, return_counts=True)
+    weight: Tensor = size[own].sqrt() / count[cell]
     return weight * (len(weight) / weight.sum())
 
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from ser.batch import Batch
 from ser.errors import SerError
 from ser.models.dual_ridge import DualRidge
-from ser.models.ridge import Ridge
+from ser.models.ridge import Ridge, _balanced
 
 WIDTH, N_LAYERS, N_CLASSES = 12, 3, 3
 
@@ -155,3 +155,13 @@ def test_a_class_without_clips_is_never_answered() -> None:
     model = _model()
     model.fit(lambda: [part])
     assert set(model(train).argmax(1).tolist()) == {0, 1}
+
+
+def test_a_corpus_weighs_by_the_root_of_its_clips_and_its_classes_the_same() -> None:
+    corpus = torch.tensor([7] * 16 + [3] * 4)
+    target = torch.tensor([0] * 12 + [1] * 4 + [0, 1, 1, 2])
+    weight = _balanced(target, corpus)
+    torch.testing.assert_close(weight.mean(), torch.tensor(1.0))
+    total = torch.zeros(2, 3).index_put_(((corpus == 7).long(), target), weight, accumulate=True)
+    torch.testing.assert_close(total[1, :2], total[0, :1].expand(2) * 2)  # the root of 16 / 4
+    torch.testing.assert_close(total[0], total[0, :1].expand(3))
