@@ -177,6 +177,11 @@ def _class(node: DictConfig) -> Any:
     return hydra.utils.get_class(node._target_)
 
 
+def trains(cfg: DictConfig) -> bool:
+    """Whether the model has weights trained by gradient: the others do not depend on the seed."""
+    return bool(_class(cfg.model).trainable)
+
+
 def _stream(feature: DictConfig) -> Any:
     return _class(feature.get("feature", feature)).stream  # SpeechOnly has its front-end's
 
@@ -227,7 +232,7 @@ def check(cfg: DictConfig) -> None:
         )
     settle_front_end(cfg)
     heard = {_stream(node) for node in cfg.feature.values()} & set(cfg.augment.streams)
-    if cfg.augment.copies and heard and not _class(cfg.model).trainable:
+    if cfg.augment.copies and heard and not trains(cfg):
         log.info(
             "model=%s is fitted at once, on the clips as recorded: augment's copies are left out",
             cfg.model.name,

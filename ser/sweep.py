@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ser.assemble import speech_of
 from ser.comparison import finished_runs, tell_comparison
-from ser.config import build, plain, tell
+from ser.config import build, plain, tell, trains
 from ser.errors import SerError
 from ser.protocol import read_protocol
 from ser.report import markdown
@@ -56,8 +56,11 @@ def run_grid(
     digests, failed = [], 0
     for number, overrides in enumerate(jobs, 1):
         job = compose("train", overrides)
-        digests.append(config_digest(job))
         log.info("\n[%d/%d] %s", number, len(jobs), " ".join(overrides))
+        if job.seed != grid.get("seed", [job.seed])[0] and not trains(job):
+            log.info("model=%s is fitted at once and has no seed: not repeated", job.model.name)
+            continue
+        digests.append(config_digest(job))
         try:
             _run_missing(job, overrides, tracker, parent)
         except SerError as error:

@@ -108,3 +108,14 @@ def test_a_value_of_the_grid_may_bring_options_of_its_own():
         ["model=tim", "model.layers=[1, 2]"],
         ["model=ensemble", "experiment=finetune", "model.layers=[1, 2]"],
     ]
+
+
+def test_a_model_without_a_seed_is_run_once(monkeypatch):
+    ran = []
+    monkeypatch.setattr(sweep_module, "compose", lambda name, words: composed(*words))
+    monkeypatch.setattr(sweep_module, "_run_missing", lambda job, words, *_: ran.append(words))
+    for told in ("tell_comparison", "tell_results"):
+        monkeypatch.setattr(sweep_module, told, lambda *_: None)
+    options = {"grid": {"model": ["chance", "tim"], "seed": [3, 4]}, "all_folds": False}
+    sweep_module.run_grid(composed(), options, [], None, "")
+    assert ran == [["model=chance", "seed=3"], ["model=tim", "seed=3"], ["model=tim", "seed=4"]]
