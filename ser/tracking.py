@@ -98,7 +98,13 @@ class Tracker:
         """Lightning's logger, writing into this run."""
         from pytorch_lightning.loggers import MLFlowLogger
 
-        return MLFlowLogger(tracking_uri=self.uri, run_id=run_id)
+        class OpenLogger(MLFlowLogger):
+            """Leaves the run open: its scoring is still to come, and `finish` ends it."""
+
+            def finalize(self, status: str = "success") -> None:
+                """Nothing: Lightning's would call the run finished once training is."""
+
+        return OpenLogger(tracking_uri=self.uri, run_id=run_id)
 
     def reopen(self, run_id: str) -> None:
         """Mark a run that was cut off as running again."""

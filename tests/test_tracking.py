@@ -184,3 +184,11 @@ def test_several_first_runs_may_start_at_the_same_moment(tmp_path):
     client = Tracker(store, "ser", None).client
     experiment = client.get_experiment_by_name("ser").experiment_id
     assert len(client.search_runs([experiment])) == 3
+
+
+def test_the_end_of_training_is_not_yet_the_end_of_the_run(tracker):
+    run_id = tracker.start("first", {})
+    tracker.logger(run_id).finalize("success")
+    assert tracker.client.get_run(run_id).info.status == "RUNNING"
+    tracker.finish(run_id, "FINISHED")
+    assert tracker.client.get_run(run_id).info.status == "FINISHED"
