@@ -17,7 +17,6 @@ _PARTITIONS = 10  # into such folds; with one, UAR between corpora hung on the d
 _SHRINKAGE = 0.02  # of the decisions' covariance towards a multiple of the identity
 _ENROLMENT_PASSES = 10
 _ENROLMENT_WEIGHT = 3.0  # clips that a class's mean over training speakers counts as
-_ENROLMENT_SHARPNESS = 0.7  # of the classes' likelihoods while the means are moved
 _DEVIATION_CLIPS = 10.0  # clips that the training speakers' deviation counts as
 
 
@@ -237,8 +236,7 @@ class Ridge(EmotionModel):
         """The classes' means for one speaker, by expectation maximisation from the common ones."""
         means = self.class_means
         for _ in range(_ENROLMENT_PASSES):
-            logits = _ENROLMENT_SHARPNESS * self._likelihood(answers, means)
-            share = logits.softmax(1)  # (clips, classes)
+            share = self._likelihood(answers, means).softmax(1)  # (clips, classes)
             total = _ENROLMENT_WEIGHT * self.class_means + share.T @ answers
             means = total / (_ENROLMENT_WEIGHT + share.sum(0))[:, None]
         return means
