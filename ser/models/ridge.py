@@ -170,8 +170,6 @@ class Ridge(EmotionModel):
             for number, folds in enumerate(partitions):
                 for fold in folds:
                     rest = torch.nonzero(~torch.isin(everyone, fold)).squeeze(1)
-                    if len(rest) == 0:  # a single speaker: nobody is left to learn from
-                        rest = everyone
                     part, constant = solver.solve(rest)
                     mine = gram[fold][:, rest] @ part + constant
                     answers[number, fold] += mine.float() / len(self.views)
@@ -286,7 +284,9 @@ def _weighted_statistics(inputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor
 
 
 def _speaker_folds(speaker: Tensor, n_folds: int, seed: int) -> list[Tensor]:
-    """Clips of disjoint groups of speakers."""
+    """Clips of disjoint groups of speakers; of clips, where all are one speaker's."""
+    if int(speaker.max()) == 0:
+        speaker = torch.arange(len(speaker))
     number = int(speaker.max()) + 1
     order = torch.randperm(number, generator=torch.Generator().manual_seed(seed))
     groups = [order[first::n_folds] for first in range(min(n_folds, number))]

@@ -247,6 +247,15 @@ def test_the_regression_has_its_share_and_is_all_that_is_fitted_again() -> None:
     assert changed and all(name.startswith("ridge.") for name in changed)
 
 
+def test_a_regression_on_one_speaker_does_not_decide() -> None:
+    model = ensemble("mean_logits", ridge_share=0.4).eval()
+    batch = random_batch(24, 0)
+    model.fit(lambda: [batch._replace(speaker=torch.zeros(24, dtype=torch.long))])
+    with torch.no_grad():
+        trained = model._join(*model._arms(batch))
+        assert model(batch).argmax(1).equal(trained.argmax(1))
+
+
 def test_without_a_share_there_is_no_regression() -> None:
     model = ensemble("mean_logits", ridge_share=0.0)
     assert model.ridge is None and not model.refits

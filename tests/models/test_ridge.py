@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from ser.batch import Batch
 from ser.errors import SerError
 from ser.models.dual_ridge import DualRidge
-from ser.models.ridge import Ridge, _balanced
+from ser.models.ridge import Ridge, _balanced, _speaker_folds
 
 WIDTH, N_LAYERS, N_CLASSES = 12, 3, 3
 
@@ -165,3 +165,9 @@ def test_a_corpus_weighs_by_the_root_of_its_clips_and_its_classes_the_same() -> 
     total = torch.zeros(2, 3).index_put_(((corpus == 7).long(), target), weight, accumulate=True)
     torch.testing.assert_close(total[1, :2], total[0, :1].expand(2) * 2)  # the root of 16 / 4
     torch.testing.assert_close(total[0], total[0, :1].expand(3))
+
+
+def test_of_one_speaker_the_folds_are_of_clips() -> None:
+    folds = _speaker_folds(torch.zeros(10, dtype=torch.long), 4, 0)
+    assert sorted(torch.cat(folds).tolist()) == list(range(10))
+    assert all(0 < len(fold) < 10 for fold in folds)
