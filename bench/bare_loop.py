@@ -38,6 +38,7 @@ def train(given: dict, folder: Path) -> None:
     """Every epoch: train, validate, save the last weights, and the best ones."""
     model, weights, size, epochs = (given[k] for k in ("model", "weights", "batch", "epochs"))
     train, target = given["train"], given["train"].target
+    model.fit(lambda: [train])
     groups = [{"params": p, "lr": given["lr"] * share} for share, p in model.learning_rates()]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
     steps = epochs * math.ceil(len(target) / size)
@@ -73,6 +74,8 @@ def train(given: dict, folder: Path) -> None:
             best = uar
             torch.save(state, folder / "best.pt")
     model.load_state_dict(torch.load(folder / "best.pt", weights_only=True)["model"])
+    if model.refits:
+        model.refit(lambda: [train, given["val"]])
     print(f"test/uar {score(model, given['test'], size):.3f}")
 
 

@@ -39,7 +39,6 @@ def prepare(overrides: list[str], target: Path) -> None:
     check(cfg)
     job = prepare_job(cfg)
     data = build_data(cfg, job.material, job.features)
-    job.model.fit(lambda: data.in_order("train"))
     parts = {name: getattr(data, name) for name in ("train", "val", "test")}
     whole: dict[str, Batch] = {name: part[range(len(part))] for name, part in parts.items()}
     torch.save(

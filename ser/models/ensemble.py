@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ser.batch import Batch
+from ser.errors import SerError
 from ser.models.base import Batches, EmotionModel, check_choice, moved, require
 from ser.models.linear import class_weights
 from ser.models.ridge import Ridge
@@ -61,6 +62,11 @@ class Ensemble(EmotionModel):
         tim_arm = tim(n_classes=n_classes, streams=streams)
         wav2vec2_arm = wav2vec2(n_classes=n_classes, streams=streams)
         ridge_arm = ridge(n_classes=n_classes, streams=streams) if ridge_share else None
+        if ridge_arm is not None and ridge_arm.adapts:
+            raise SerError(
+                "model.ridge.enrolment: an ensemble does not adapt to speakers. Set it to 0, or "
+                "take model=ridge_enrolled."
+            )
         reads = tim_arm.reads | wav2vec2_arm.reads
         super().__init__(n_classes, reads | ridge_arm.reads if ridge_arm else reads)
         self.tim, self.wav2vec2, self.ridge = tim_arm, wav2vec2_arm, ridge_arm

@@ -256,6 +256,12 @@ def test_a_regression_on_one_speaker_does_not_decide() -> None:
         assert model(batch).argmax(1).equal(trained.argmax(1))
 
 
+def test_an_ensemble_does_not_adapt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RIDGE, "enrolment", "all")
+    with pytest.raises(SerError, match="model=ridge_enrolled"):
+        ensemble("mean_logits", ridge_share=0.4)
+
+
 def test_without_a_share_there_is_no_regression() -> None:
     model = ensemble("mean_logits", ridge_share=0.0)
     assert model.ridge is None and not model.refits
