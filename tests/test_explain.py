@@ -101,7 +101,9 @@ def test_the_command_prints_what_it_wrote(ensemble: RunFolder, capsys) -> None:
     printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert printed[-1] == ensemble.path / "explain" / "index.html"
     assert all(path.is_file() for path in printed)
-    assert printed[-2].read_text().count("<article") == 2
+    test = pd.read_parquet(ensemble.predictions)
+    wrong = int((test["truth"] != test["prediction"]).sum())
+    assert printed[-2].read_text().count("<article") == min(2, wrong)
     main(["card", str(ensemble.path)])
     assert capsys.readouterr().out == f"{ensemble.path / 'MODEL_CARD.md'}\n"
 
