@@ -1,14 +1,21 @@
 """A trained model from its checkpoint alone."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hydra
 from omegaconf import OmegaConf
+from torch import nn
 
 from ser.assemble import build_features, build_model
 from ser.checkpoint import load_checkpoint
 from ser.errors import SerError
+from ser.features import Feature
+from ser.models.encoder import EncoderWeights
 from ser.predict import Recognizer
+
+PARTS = (Feature, EncoderWeights, nn.Module)  # what a card may have built
 
 
 def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
@@ -19,6 +26,7 @@ def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
     """
     checkpoint = load_checkpoint(path)
     card = checkpoint["ser"]
+    _refuse_foreign(path, [card["feature"], card["model"]])
     feature = {key: _moved(node, encoder_path) for key, node in card["feature"].items()}
     model_options = _moved(card["model"], encoder_path)
     features = build_features(OmegaConf.create({"feature": feature}))
@@ -43,6 +51,31 @@ def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
         temperature=card.get("temperature", 1.0),  # absent where a run did not reach its scoring
         abstain_below=card.get("abstain_below"),
     )
+
+
+def _refuse_foreign(path: Path, node: Any) -> None:
+    """End unless everything that the card has built is a front-end or a part of a network of ours.
+
+    A card is plain values, but what it names is called: a file from elsewhere could name anything.
+    """
+    if isinstance(node, list):
+        for value in node:
+            _refuse_foreign(path, value)
+    if not isinstance(node, dict):
+        return
+    _refuse_foreign(path, list(node.values()))
+    target = node.get("_target_")
+    if target is None:
+        return
+    found = None
+    if str(target).startswith("ser."):
+        with suppress(ImportError):
+            found = hydra.utils.get_object(str(target))
+    if not (isinstance(found, type) and issubclass(found, PARTS)):
+        raise SerError(
+            f"{path}: its card asks for {target}, which is no front-end, encoder or network of "
+            "ser. Nothing of it was run. Take a checkpoint that train.py wrote."
+        )
 
 
 def _moved(node: Any, encoder_path: str | None) -> Any:

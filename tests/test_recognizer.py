@@ -12,7 +12,7 @@ from ser.errors import SerError
 from ser.recognizer import load_recognizer
 
 
-def written(path: Path, classes: int = 3, **entries: float) -> Path:
+def written(path: Path, classes: int = 3, **entries: object) -> Path:
     feature = OmegaConf.to_container(OmegaConf.load(CONF / "feature" / "mfcc.yaml"))
     card = {
         "classes": ["happy", "sad", "angry"][:classes],
@@ -40,3 +40,17 @@ def test_temperature_and_threshold_come_from_the_card(tmp_path):
 def test_weights_that_do_not_fit_the_card_are_refused(tmp_path):
     with pytest.raises(SerError, match=r"odd\.ckpt: its weights do not fit"):
         load_recognizer(written(tmp_path / "odd.ckpt", classes=2))
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "ser.tracking.os.system", "ser.run.train", "ser.nowhere.Thing", 3]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_card_that_names_something_else_is_refused_unrun(tmp_path, target, nested):
+    made = tmp_path / "made"
+    node = {"_target_": target, "command": f"touch {made}"}
+    model = {"name": "x", "_target_": "ser.models.chance.Chance", "part": [node]}
+    path = written(tmp_path / "bad.ckpt", model=model if nested else {"name": "x", **node})
+    with pytest.raises(SerError, match=r"bad\.ckpt: its card asks for"):
+        load_recognizer(path)
+    assert not made.exists()

@@ -72,6 +72,7 @@ class EmotionModel(nn.Module, ABC):
 
     def refit(self, batches: Batches) -> None:
         """Fit on train and validation together, once the validation figures are taken."""
+        self.fit(batches)
 
     def calibrate(self, batches: Batches) -> None:
         """Take what must come from the validation split, after training."""

@@ -59,10 +59,6 @@ class Linear(EmotionModel):
         """It chooses nothing on validation."""
         return True
 
-    def refit(self, batches: Batches) -> None:
-        """The same on more clips."""
-        self.fit(batches)
-
     def fit(self, batches: Batches) -> None:
         """Standardise and solve.
 

@@ -120,10 +120,6 @@ class Ridge(EmotionModel):
         """It chooses nothing on validation."""
         return True
 
-    def refit(self, batches: Batches) -> None:
-        """The same on more clips."""
-        self.fit(batches)
-
     def fit(self, batches: Batches) -> None:
         """Solve every view; then the discriminant over answers to speakers left out."""
         whole = list(batches())

@@ -1,6 +1,6 @@
 """A speech encoder's layers, pooled over time, weighted and classified; frozen or fine-tuned."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,23 +35,16 @@ class LayerWeighting(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(
-        self, n_layers: int, n_inputs: int, layers: Sequence[int] | str, hidden: int
-    ) -> None:
+    def __init__(self, layers: Sequence[int], n_inputs: int, hidden: int) -> None:
         super().__init__()
-        chosen = chosen_layers(layers, n_layers)
-        self.layers = chosen
-        self.register_buffer("mean", torch.zeros(len(chosen), n_inputs))
-        self.register_buffer("deviation", torch.ones(len(chosen), n_inputs))
-        self.weight = nn.Parameter(torch.zeros(len(chosen)))
+        self.layers = list(layers)
+        self.register_buffer("mean", torch.zeros(len(layers), n_inputs))
+        self.register_buffer("deviation", torch.ones(len(layers), n_inputs))
+        self.weight = nn.Parameter(torch.zeros(len(layers)))
         bound = n_inputs**-0.5
         self.projection = nn.Parameter(
-            torch.empty(len(chosen), n_inputs, hidden).uniform_(-bound, bound)
+            torch.empty(len(layers), n_inputs, hidden).uniform_(-bound, bound)
         )
-
-    def fit(self, embeddings: Iterable[Tensor]) -> None:
-        """Statistics of every chosen layer over (batch, layers, n_inputs) batches."""
-        self.mean, self.deviation = running_statistics(e[:, self.layers] for e in embeddings)
 
     def forward(self, embedding: Tensor, dropout: float) -> Tensor:
         """(batch, layers, n_inputs) -> (batch, hidden)."""
@@ -127,8 +120,9 @@ class Wav2Vec2Model(EmotionModel):
                 add_lora(self.encoder, lora_rank, lora_alpha, lora_dropout)
             self.encoder.masks = masks
             n_layers, n_inputs = self.encoder.n_layers, 2 * self.encoder.width
+        self.layers = chosen_layers(layers, n_layers)
         self.weightings = nn.ModuleList(
-            LayerWeighting(n_layers, n_inputs, layers, hidden) for _ in range(heads)
+            LayerWeighting(self.layers, n_inputs, hidden) for _ in range(heads)
         )
         self.bias = nn.Parameter(torch.zeros(heads * hidden))
         self.nonlinear, self.input_dropout = nonlinear, input_dropout
@@ -167,9 +161,9 @@ class Wav2Vec2Model(EmotionModel):
             for batch in batches():
                 embeddings.append(self.embed(moved(batch, device)).half())
                 targets.append(batch.target)
+        mean, deviation = running_statistics(part[:, self.layers].float() for part in embeddings)
         for weighting in self.weightings:
-            assert isinstance(weighting, LayerWeighting)
-            weighting.fit(part.float() for part in embeddings)
+            weighting.mean, weighting.deviation = mean.clone(), deviation.clone()
         self.train()
         if self.encoder is not None:
             embedding, target = torch.cat(embeddings), torch.cat(targets).to(device)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ser.errors import SerError
-from ser.features import SpeechEmbedding
+from ser.features import RawWaveform, SpeechEmbedding, SpeechOnly
 from ser.features.speech import cut_to_speech
 from ser.features.speech_embedding import STATISTICS, pool
 from ser.models.encoder import RandomEncoder
@@ -63,3 +63,12 @@ def test_each_statistic_by_hand() -> None:
 def test_an_unknown_statistic_is_an_error() -> None:
     with pytest.raises(SerError, match="choose one or more of mean, std, delta"):
         SpeechEmbedding(TINY, ["median"])
+
+
+def test_speech_only_gives_another_front_end_the_cut_clip() -> None:
+    waveform = np.concatenate([np.zeros(8_000), _noise(8_000), np.zeros(12_000)]).astype(np.float32)
+    whole = RawWaveform()
+    only = SpeechOnly(whole)
+    (cut,) = only.extract([waveform], ["a"])
+    assert np.array_equal(cut, cut_to_speech(waveform)[0]) and 8_000 <= len(cut) < 11_000
+    assert only.stream == whole.stream and only.settings() != whole.settings()
