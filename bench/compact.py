@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ser.features.frozen import EncoderSource
-from ser.models.speech_encoder import WhisperEncoder
+from ser.models.onednn import use_blas
+from ser.models.whisper_encoder import WhisperEncoder
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Compact:
     def load(self) -> nn.Module:
         """Convert; takes seconds."""
         module = self.source.load()
+        use_blas(module)  # the converters know plain layers
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self.kind == "int8":

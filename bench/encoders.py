@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ser.models.speech_encoder import Wav2Vec2Encoder, WhisperEncoder
+from ser.models.wav2vec2_encoder import Wav2Vec2Encoder
+from ser.models.whisper_encoder import WhisperEncoder
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ser.audio import SAMPLE_RATE_HZ, Waveform
 
@@ -75,7 +76,11 @@ class FrozenEncoder:
         with _loading:
             if self._module is None:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
-                self._module = self.source.load().requires_grad_(False).to(device)
+                module = self.source.load().requires_grad_(False).to(device)
+                for part in list(module.modules()):  # a weight computed from others, once
+                    if parametrize.is_parametrized(part, "weight"):
+                        parametrize.remove_parametrizations(part, "weight")
+                self._module = module
             return self._module
 
 

@@ -17,7 +17,9 @@ from torch import nn
 
 from ser.errors import SerError
 from ser.models.hub import fetch, hash_files
-from ser.models.speech_encoder import SpeechEncoder, Wav2Vec2Encoder, WhisperEncoder
+from ser.models.speech_encoder import SpeechEncoder
+from ser.models.wav2vec2_encoder import Wav2Vec2Encoder
+from ser.models.whisper_encoder import WhisperEncoder
 
 _log = logging.getLogger(__name__)
 

@@ -1,30 +1,18 @@
 """How an encoder is fine-tuned: what of it is trained, and a head that is ready when it begins."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser.errors import SerError
+from ser.models.onednn import use_onednn
 from ser.models.speech_encoder import SpeechEncoder
 
 _BATCH = 64
 _RATE = 5e-4  # of AdamW, down to zero by a cosine
 _SMOOTHING = 0.1
-
-
-def freeze(encoder: SpeechEncoder) -> None:
-    """Let nothing below the first trained weight keep what a backward pass would need.
-
-    transformers' convolutions ask for their input's gradient while in training mode, for the sake
-    of gradient checkpointing, and with it every frozen layer above would be gone through.
-    """
-    encoder.requires_grad_(False)
-    askers: list[Any] = [m for m in encoder.modules() if hasattr(m, "_requires_grad")]
-    for module in askers:
-        module._requires_grad = False
 
 
 def train_last(encoder: SpeechEncoder, n: int) -> None:
@@ -35,7 +23,7 @@ def train_last(encoder: SpeechEncoder, n: int) -> None:
     """
     if not 1 <= n <= len(encoder.layers):
         raise SerError(f"last_n={n}: the encoder has blocks 1 to {len(encoder.layers)}.")
-    freeze(encoder)
+    encoder.requires_grad_(False)
     for layer in encoder.layers[-n:]:
         layer.requires_grad_(True)
 
@@ -50,8 +38,9 @@ def add_lora(encoder: SpeechEncoder, rank: int, alpha: int, dropout: float) -> N
         lora_dropout=dropout,
         target_modules=list(encoder.lora_targets),
     )
-    freeze(encoder)
+    encoder.requires_grad_(False)
     inject_adapter_in_model(config, encoder)
+    use_onednn(encoder)
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_("lora_" in name)
 

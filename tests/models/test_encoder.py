@@ -12,7 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ser.errors import SerError
 from ser.models.encoder import PretrainedEncoder, RandomEncoder
-from ser.models.speech_encoder import SpeechEncoder, Wav2Vec2Encoder, WhisperEncoder
+from ser.models.speech_encoder import SpeechEncoder
+from ser.models.wav2vec2_encoder import Wav2Vec2Encoder
+from ser.models.whisper_encoder import WhisperEncoder
 
 LENGTHS = (9000, 16_000, 5001, 200)
 SIZES = {
