@@ -230,6 +230,8 @@ def check(cfg: DictConfig) -> None:
             f"augment.copies={cfg.augment.copies}: copies are made by a waveform augmentation, and "
             "this option of augment has none. Choose augment=waveform, or drop augment.copies."
         )
+    if "mixed" in str(cfg.trainer.precision) and "fused" in cfg.optimizer:
+        cfg.optimizer.fused = False  # Lightning refuses to clip such an optimizer's gradients there
     settle_front_end(cfg)
     heard = {_stream(node) for node in cfg.feature.values()} & set(cfg.augment.streams)
     if cfg.augment.copies and heard and not trains(cfg):
