@@ -105,6 +105,12 @@ def test_what_is_no_mistake_of_the_user_stays_as_it_is():
         build(OmegaConf.create({"_target_": "ser.nowhere.Nothing"}))
 
 
+def test_no_fused_optimizer_in_mixed_precision():
+    assert checked("model=tim").optimizer.fused
+    assert not checked("model=tim", "trainer=gpu").optimizer.fused
+    assert "fused" not in checked("model=tim", "trainer=gpu", "optimizer=sgd").optimizer
+
+
 @pytest.mark.parametrize(("synthetic", "name"), [(True, "tiny"), (False, "wav2vec2_base")])
 def test_auto_encoder_is_settled_wherever_it_is_referred_to(synthetic, name, caplog):
     caplog.set_level(logging.INFO, logger="ser")
