@@ -40,7 +40,7 @@ class EmotionDataset(Dataset[Batch]):
         self._stores = {name: list(versions) for name, versions in stores.items()}
         self.n_versions = max(len(versions) for versions in self._stores.values())
         self._fixed = {
-            name: [self._stack(store) for store in versions]
+            name: self._stack(versions)
             for name, versions in self._stores.items()
             if name not in PADDED
         }
@@ -48,22 +48,22 @@ class EmotionDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def _stack(self, store: FeatureStore) -> Tensor:
-        """All clips of a stream of fixed shape as one tensor: a batch is then one index."""
-        return torch.from_numpy(np.stack([store[sha] for sha in self.hashes]))
+    def _stack(self, versions: Sequence[FeatureStore]) -> Tensor:
+        """All clips of a stream of fixed shape, version by version: a batch is then one index."""
+        return torch.from_numpy(np.stack([store[sha] for store in versions for sha in self.hashes]))
 
     def __getitem__(self, positions: Sequence[int] | Sequence[tuple[int, int]]) -> Batch:
         """The clips at these positions; a (position, version) pair picks an augmented copy."""
         pairs = [p if isinstance(p, tuple) else (int(p), 0) for p in positions]
-        where = torch.tensor([position for position, _ in pairs])
+        where, version = torch.tensor(pairs).unbind(1)
         streams: dict[str, Tensor] = {}
         for name, versions in self._stores.items():
             if name in PADDED:
                 clips = [versions[v % len(versions)][self.hashes[p]] for p, v in pairs]
                 streams[name], streams[f"{name}_length"] = pad(clips)
             else:
-                fixed = self._fixed[name]
-                streams[name] = torch.stack([fixed[v % len(fixed)][p] for p, v in pairs]).float()
+                rows = version % len(versions) * len(self) + where
+                streams[name] = self._fixed[name].index_select(0, rows).float()
         return Batch(
             index=self.rows[where],
             target=self.targets[where],

@@ -15,7 +15,7 @@ from ser.models.ensemble import Ensemble
 from ser.models.linear import UNSEEN, Linear
 from ser.models.ridge import Ridge
 from ser.models.tim import TimNet
-from ser.models.wav2vec2 import Wav2Vec2Model
+from ser.models.wav2vec2 import LayerWeighting, Wav2Vec2Model
 
 N_CLASSES = 3
 TIM = {
@@ -131,6 +131,45 @@ def test_layer_weights_start_equal_and_ignore_other_layers() -> None:
     other = batch._replace(embedding=batch.embedding.clone())
     other.embedding[:, 1] += 1.0
     assert torch.equal(model(batch), model(other))
+
+
+def plain_logits(model: Wav2Vec2Model, batch: Batch) -> torch.Tensor:
+    """Every head by itself: standardised, projected as one long vector, classified."""
+    logits = []
+    for head, weighting in enumerate(model.weightings):
+        scaled = (batch.embedding[:, model.layers] - model.mean) / model.deviation
+        share = weighting.weight.softmax(0)[:, None, None] * len(model.layers)
+        summary = scaled.flatten(1) @ (share * weighting.projection).flatten(0, 1)
+        summary = F.gelu(summary + model.bias.chunk(len(model.weightings))[head])
+        logits.append(model.heads[head](summary).log_softmax(1))
+    return torch.stack(logits).mean(0).log_softmax(1)
+
+
+def test_layer_by_layer_products_equal_the_plain_ones_and_their_gradients() -> None:
+    torch.manual_seed(0)
+    model = Wav2Vec2Model(N_CLASSES, {"embedding": (3, 6)}, **{**ARM, "layers": [0, 2]})
+    batch = random_batch(12, 0)
+    model.fit(lambda: [batch])
+    for weighting in model.weightings:
+        torch.nn.init.normal_(weighting.weight)
+    model.eval()
+    found, expected = model(batch), plain_logits(model, batch)
+    torch.testing.assert_close(found, expected)
+    weights = [p for name, p in model.named_parameters() if "encoder" not in name]
+    ours = torch.autograd.grad(F.cross_entropy(found, batch.target), weights)
+    plain = torch.autograd.grad(F.cross_entropy(expected, batch.target), weights)
+    torch.testing.assert_close(ours, plain)
+
+
+def test_each_head_drops_inputs_of_its_own_and_keeps_their_mean() -> None:
+    weighting = LayerWeighting([0, 1], 6, 4)
+    torch.manual_seed(0)
+    scaled = torch.ones(20_000, 2, 6)
+    with torch.no_grad():
+        first, second = weighting(scaled, 0.5), weighting(scaled, 0.5)
+        assert not first.equal(second)
+        whole = weighting.eval()(scaled[:1], 0.5)
+    torch.testing.assert_close(first.mean(0, keepdim=True), whole, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize(
