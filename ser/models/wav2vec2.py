@@ -18,6 +18,7 @@ from ser.models.base import (
     require,
     stream_shape,
 )
+from ser.models.dropout import nearest_rate, zeroed
 from ser.models.encoder import EncoderWeights
 from ser.models.finetuning import add_lora, train_heads, train_last
 from ser.models.frozen_part import FrozenPart
@@ -33,27 +34,27 @@ class LayerWeighting(nn.Module):
     The weights start equal. `layers` restricts the sum.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, layers: Sequence[int], n_inputs: int, hidden: int) -> None:
         super().__init__()
         self.layers = list(layers)
-        self.register_buffer("mean", torch.zeros(len(layers), n_inputs))
-        self.register_buffer("deviation", torch.ones(len(layers), n_inputs))
         self.weight = nn.Parameter(torch.zeros(len(layers)))
         bound = n_inputs**-0.5
         self.projection = nn.Parameter(
             torch.empty(len(layers), n_inputs, hidden).uniform_(-bound, bound)
         )
 
-    def forward(self, embedding: Tensor, dropout: float) -> Tensor:
-        """(batch, layers, n_inputs) -> (batch, hidden)."""
-        scaled = (embedding[:, self.layers] - self.mean) / self.deviation
-        scaled = F.dropout(scaled, dropout, self.training)
-        share = self.weight.softmax(0)[:, None, None] * len(self.layers)
-        weights = (share * self.projection).flatten(0, 1)  # (layers * n_inputs, hidden)
-        return scaled.flatten(1) @ weights
+    def forward(self, scaled: Tensor, dropout: float) -> Tensor:
+        """(batch, layers, n_inputs) -> (batch, hidden).
+
+        The softmax weights multiply the layers' summaries and not their projections, which are 24
+        times larger at wav2vec2-base's width.
+        """
+        factor = float(len(self.layers))
+        if self.training and dropout:
+            scaled, factor = zeroed(scaled, dropout), factor / (1 - dropout)
+        summaries = torch.bmm(scaled.transpose(0, 1), self.projection)  # (layers, batch, hidden)
+        share = self.weight.softmax(0) * factor
+        return torch.einsum("l,lbh->bh", share, summaries)
 
 
 class Wav2Vec2Model(EmotionModel):
@@ -74,7 +75,7 @@ class Wav2Vec2Model(EmotionModel):
             (an ensemble within the model: Lee et al. 2015, arXiv 1511.06314).
         hidden: width of each head's summary of the clip.
         nonlinear: put a GELU on the summary; without it the arm is linear.
-        input_dropout: of single values of the standardised embedding.
+        input_dropout: of single values of the standardised embedding, to the next 1/256.
         dropout: of the summary.
         lr_factor: of the optimizer's learning rate, for this arm's heads.
         encoder_lr_factor: the same for the encoder's weights, where they are trained.
@@ -83,6 +84,9 @@ class Wav2Vec2Model(EmotionModel):
         masks: of the encoder's input features in fine-tuning, (batch, frames, features) and
             lengths to the same shape; null for none.
     """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(
         self,
@@ -128,7 +132,9 @@ class Wav2Vec2Model(EmotionModel):
             LayerWeighting(self.layers, n_inputs, hidden) for _ in range(heads)
         )
         self.bias = nn.Parameter(torch.zeros(heads * hidden))
-        self.nonlinear, self.input_dropout = nonlinear, input_dropout
+        self.register_buffer("mean", torch.zeros(len(self.layers), n_inputs))
+        self.register_buffer("deviation", torch.ones(len(self.layers), n_inputs))
+        self.nonlinear, self.input_dropout = nonlinear, nearest_rate(input_dropout)
         self.lr_factor, self.encoder_lr_factor = lr_factor, encoder_lr_factor
         self.head_epochs = head_epochs
         self.dropout = nn.Dropout(dropout)
@@ -166,9 +172,9 @@ class Wav2Vec2Model(EmotionModel):
             for batch in batches():
                 embeddings.append(self.embed(moved(batch, device)).half())
                 targets.append(batch.target)
-        mean, deviation = running_statistics(part[:, self.layers].float() for part in embeddings)
-        for weighting in self.weightings:
-            weighting.mean, weighting.deviation = mean.clone(), deviation.clone()
+        self.mean, self.deviation = running_statistics(
+            part[:, self.layers].float() for part in embeddings
+        )
         self.train()
         if self.encoder is not None:
             embedding, target = torch.cat(embeddings), torch.cat(targets).to(device)
@@ -192,7 +198,8 @@ class Wav2Vec2Model(EmotionModel):
         return self._summary_of(self.embed(batch))
 
     def _summary_of(self, embedding: Tensor) -> Tensor:
-        parts = [weighting(embedding, self.input_dropout) for weighting in self.weightings]
+        scaled = (embedding[:, _run(self.layers)] - self.mean) / self.deviation
+        parts = [weighting(scaled, self.input_dropout) for weighting in self.weightings]
         summary = torch.cat(parts, dim=1) + self.bias
         return F.gelu(summary) if self.nonlinear else summary
 
@@ -209,6 +216,12 @@ class Wav2Vec2Model(EmotionModel):
         """The mean, without a gradient, then each head's own."""
         each = self.each_head(self.summary(batch))
         return [mean_log_probabilities(each).detach(), *each]
+
+
+def _run(layers: list[int]) -> slice | list[int]:
+    """Neighbouring layers as a slice, which copies nothing."""
+    whole = layers == list(range(layers[0], layers[-1] + 1))
+    return slice(layers[0], layers[-1] + 1) if whole else layers
 
 
 def mean_log_probabilities(logits: Sequence[Tensor]) -> Tensor:
