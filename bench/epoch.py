@@ -5,7 +5,9 @@ and the same arm as the formula has it, with torch's dropout and AdamW at their 
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,9 @@ def synthesise(folder: Path, n_clips: int) -> tuple[pd.DataFrame, FeatureStore]:
 class Plain(nn.Module):
     """The arm written down plainly: every head standardises, drops and projects by itself."""
 
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         shape = (len(INNER), 2 * WIDTH)
@@ -126,10 +131,20 @@ def train(batches: Iterable[Batch], model: Wav2Vec2Model | Plain, fused: bool | 
         optimizer.step()
 
 
-def as_batches(loader: DataLoader[tuple[torch.Tensor, int]]) -> Iterable[Batch]:
-    """Default collation to what the arm reads."""
-    for values, target in loader:
-        yield Batch(torch.arange(len(target)), target, embedding=values)
+def train_plain(batches: Iterable[Batch]) -> None:
+    """The plain arm over the batches."""
+    train(batches, Plain(), fused=None)
+
+
+@dataclass(frozen=True)
+class Again:
+    """A loader's default collation as what the arm reads, anew each time it is gone through."""
+
+    loader: DataLoader[tuple[torch.Tensor, int]]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for values, target in self.loader:
+            yield Batch(torch.arange(len(target)), target, embedding=values)
 
 
 def drain(batches: Iterable[Batch]) -> None:
@@ -168,15 +183,12 @@ def main() -> None:
         }
         reading = compare(
             lambda: drain(mine),
-            {key: lambda x=loader: drain(as_batches(x)) for key, loader in loaders.items()},
+            {key: partial(drain, Again(loader)) for key, loader in loaders.items()},
             given.repeats, name="ours", unit_s=1e-3,
         )  # fmt: skip
         training = compare(
             lambda: train(mine, arm(), fused=True),
-            {
-                key: lambda x=loader: train(as_batches(x), Plain(), fused=None)
-                for key, loader in loaders.items()
-            },
+            {key: partial(train_plain, Again(loader)) for key, loader in loaders.items()},
             given.repeats, name="ours", unit_s=1e-3,
         )  # fmt: skip
     one = {key: f"{float(np.median(reading.ratios(key))):.1f}" for key in loaders}
@@ -201,7 +213,8 @@ def main() -> None:
         f"{one[FRAMEWISE]} × files of frames. Whole epoch (goal 10 ×): {whole[POOLED]}, "
         f"{whole[WORKERS]} and {whole[FRAMEWISE]} ×. The same products and the same optimizer on "
         "either side: what is saved is the masks (random bytes in place of torch's Bernoulli "
-        "numbers), standardising once for all heads, and an AdamW that goes over its weights once. "
+        "numbers), products by oneDNN, standardising once for all heads, and an AdamW that goes "
+        "over its weights once. "
         f"The limit: products of {products / 1e9:.1f} G operations take {1e3 * product_s:.0f} ms "
         f"on {n_threads} cores at the speed of a large matrix product, AdamW's "
         f"{moments / 2**30:.1f} GiB {1e3 * moments_s:.0f} ms at one core's copying speed. "

@@ -12,14 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 _product: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # absent from some builds
+_convolve_onto: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
 
 
 def applies(rows: Tensor) -> bool:
     """Whether oneDNN multiplies these rows: float32, on a CPU, outside autocast."""
     return (
         _product is not None
+        and _convolve_onto is not None
         and rows.device.type == "cpu"
         and rows.dtype == torch.float32
         and rows.numel() > 0
@@ -33,14 +36,39 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return result
 
 
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """torch's function of this name, (..., in) by (out, in), with its products by oneDNN."""
+    if not applies(rows):
+        return F.linear(rows, weight, bias)
+    return _Product.apply(rows, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def add_product(total: Tensor, rows: Tensor, weight: Tensor) -> None:
+    """Add (n, in) by (in, out) to total (n, out), in place; both are contiguous.
+
+    oneDNN adds in place in convolutions: this is one of kernel 1 over n steps.
+    """
+    if not applies(rows):
+        total.addmm_(rows, weight)
+        return
+    kernel = weight.T[..., None, None]
+    _convolve_onto.binary(
+        _as_steps(total), _as_steps(rows), kernel, None, (0, 0), (1, 1), (1, 1), 1, "add", 1.0,
+        None, [], None,
+    )  # fmt: skip
+
+
+def _as_steps(rows: Tensor) -> Tensor:
+    """(n, channels) -> (1, channels, n, 1), a view: the channels are innermost in memory."""
+    return rows.as_strided((1, rows.shape[1], len(rows), 1), (rows.numel(), 1, rows.shape[1], 1))
+
+
 class Linear(nn.Linear):
     """torch's linear layer, of the same parameters, with its three products by oneDNN."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        if not applies(input):
-            return super().forward(input)
-        return _Product.apply(input, self.weight, self.bias)  # type: ignore[no-any-return, no-untyped-call]
+        return linear(input, self.weight, self.bias)
 
 
 def use_onednn(module: nn.Module) -> None:

@@ -22,6 +22,7 @@ from ser.models.dropout import nearest_rate, zeroed
 from ser.models.encoder import EncoderWeights
 from ser.models.finetuning import add_lora, train_heads, train_last
 from ser.models.frozen_part import FrozenPart
+from ser.models.onednn import linear
 from ser.models.pooling import running_statistics
 from ser.models.speech_encoder import SpeechEncoder
 
@@ -40,21 +41,17 @@ class LayerWeighting(nn.Module):
         self.weight = nn.Parameter(torch.zeros(len(layers)))
         bound = n_inputs**-0.5
         self.projection = nn.Parameter(
-            torch.empty(len(layers), n_inputs, hidden).uniform_(-bound, bound)
+            torch.empty(hidden, len(layers), n_inputs).uniform_(-bound, bound)
         )
 
     def forward(self, scaled: Tensor, dropout: float) -> Tensor:
-        """(batch, layers, n_inputs) -> (batch, hidden).
-
-        The softmax weights multiply the layers' summaries and not their projections, which are 24
-        times larger at wav2vec2-base's width.
-        """
+        """(batch, layers, n_inputs) -> (batch, hidden)."""
         factor = float(len(self.layers))
         if self.training and dropout:
             scaled, factor = zeroed(scaled, dropout), factor / (1 - dropout)
-        summaries = torch.bmm(scaled.transpose(0, 1), self.projection)  # (layers, batch, hidden)
-        share = self.weight.softmax(0) * factor
-        return torch.einsum("l,lbh->bh", share, summaries)
+        share = self.weight.softmax(0)[:, None] * factor
+        weights = (share * self.projection).flatten(1)  # (hidden, layers * n_inputs)
+        return linear(scaled.flatten(1), weights)
 
 
 class Wav2Vec2Model(EmotionModel):
