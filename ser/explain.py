@@ -25,7 +25,7 @@ from ser.embedding_map import (
 from ser.errors import SerError
 from ser.explain_index import write_index
 from ser.explain_plots import Colouring, map_figure, saliency_figure
-from ser.features import EncoderFrames, Feature
+from ser.features import EncoderFrames, Feature, SpeechOnly
 from ser.metrics import class_recall, confusion
 from ser.model_card import write_model_card
 from ser.models.tim import TimNet
@@ -237,6 +237,8 @@ def _draw_scales(run: Explained, path: Path) -> None:
 
 def hop_ms(feature: Feature) -> float:
     """Milliseconds from one frame of a stream `frames` to the next."""
+    if isinstance(feature, SpeechOnly):
+        feature = feature.feature
     if isinstance(feature, EncoderFrames):
         return 1000 / feature.encoder.frame_rate_hz
     hop_samples = feature.settings()["hop_samples"]

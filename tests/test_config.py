@@ -95,7 +95,7 @@ def test_an_option_that_is_left_out_is_named():
 
 
 def test_what_a_class_refuses_reaches_the_user_as_it_was_said():
-    cfg = composed("model=tim", "feature.mfcc.deltas=7")
+    cfg = composed("model=tim", "feature.mfcc.feature.deltas=7")
     with pytest.raises(SerError, match=r"^feature mfcc: deltas=7, but only 0, 1 and 2"):
         build(cfg.feature.mfcc)
 

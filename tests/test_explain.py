@@ -13,7 +13,7 @@ from ser.cli import main
 from ser.config import CONF
 from ser.errors import SerError
 from ser.explain import explain, explain_clip, hop_ms, rewrite_card
-from ser.features import LogMel
+from ser.features import LogMel, SpeechOnly
 from ser.run_folder import RunFolder
 
 SMALL = [
@@ -171,4 +171,4 @@ def test_a_run_without_a_test_part_has_a_card_that_says_so(project: Path) -> Non
 
 def test_the_hop_of_frames_is_in_milliseconds() -> None:
     feature = LogMel(n_mels=40, n_fft=512, hop_samples=160, sample_rate_hz=16_000)
-    assert hop_ms(feature) == 10
+    assert hop_ms(feature) == hop_ms(SpeechOnly(feature)) == 10

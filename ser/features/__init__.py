@@ -5,6 +5,7 @@ from ser.features.embedding import Embedding
 from ser.features.encoder_frames import EncoderFrames
 from ser.features.logmel import LogMel
 from ser.features.mfcc import Mfcc
+from ser.features.prosody import MfccProsody
 from ser.features.speech import SpeechOnly
 from ser.features.speech_embedding import SpeechEmbedding
 from ser.features.waveform import RawWaveform
@@ -15,6 +16,7 @@ __all__ = [
     "Feature",
     "LogMel",
     "Mfcc",
+    "MfccProsody",
     "RawWaveform",
     "SpeechEmbedding",
     "SpeechOnly",
