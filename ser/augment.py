@@ -14,6 +14,7 @@ from ser.batch import Batch
 from ser.conditions import FAMILIES, Degradation
 from ser.errors import SerError
 from ser.features import Feature
+from ser.voice import VoiceChange
 
 SPEED_STEPS = 20  # of 5 %: the resampling kernel of 1.05 is small, that of 1.0473 is not
 
@@ -253,18 +254,22 @@ def mixup(batch: Batch, partner: Tensor, share: float) -> Batch:
 class BatchAugment(nn.Module):
     """What is done to a training batch on its way to the model."""
 
-    def __init__(self, *, specaugment: SpecAugment | None, mixup_alpha: float) -> None:
+    def __init__(
+        self, *, voice: VoiceChange | None, specaugment: SpecAugment | None, mixup_alpha: float
+    ) -> None:
         super().__init__()
-        self.specaugment, self.mixup_alpha = specaugment, mixup_alpha
+        self.voice, self.specaugment, self.mixup_alpha = voice, specaugment, mixup_alpha
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor | None, float]:
         """The batch, and when mixed the partner of each clip (batch,) and the first one's share."""
-        if (
-            self.specaugment is not None
-            and batch.frames is not None
-            and batch.frames_length is not None
-        ):
-            batch = batch._replace(frames=self.specaugment(batch.frames, batch.frames_length))
+        if batch.frames is not None and batch.frames_length is not None:
+            frames, lengths = batch.frames, batch.frames_length
+            if self.voice is not None:
+                frames, lengths = self.voice(frames, lengths)
+            if self.specaugment is not None:
+                frames = self.specaugment(frames, lengths)
+            if frames is not batch.frames:
+                batch = batch._replace(frames=frames, frames_length=lengths)
         if self.mixup_alpha <= 0:
             return batch, None, 1.0
         share = float(torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample())

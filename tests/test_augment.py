@@ -19,6 +19,7 @@ from ser.babble import Voices
 from ser.batch import Batch
 from ser.errors import SerError
 from ser.features import RawWaveform
+from ser.voice import VoiceChange
 
 RATE_HZ = 16_000
 OFF = {"speed": (1, 1), "gain_db": (0, 0), "snr_db": (200, 200), "low_pass_hz": (7999, 7999)}
@@ -38,6 +39,10 @@ def level_db(waveform: np.ndarray) -> float:
 
 def augment_of(probability: float = 1, **ranges: tuple[float, float]) -> WaveformAugment:
     return WaveformAugment(probability=probability, **(OFF | ranges))
+
+
+def voice_of() -> VoiceChange:
+    return VoiceChange(n_mfcc=6, n_mels=32, sample_rate_hz=RATE_HZ, warp=0.15, tempo=0.2)
 
 
 def masks(**changes: float) -> SpecAugment:
@@ -133,17 +138,21 @@ def test_batch_augment_does_what_it_is_given(frames):
     values, lengths = frames
     target = torch.arange(8)
     batch = Batch(index=target, target=target, frames=values, frames_length=lengths)
-    same, partner, share = BatchAugment(specaugment=None, mixup_alpha=0.0)(batch)
+    same, partner, share = BatchAugment(voice=None, specaugment=None, mixup_alpha=0.0)(batch)
     assert same is batch and partner is None and share == 1
 
     torch.manual_seed(0)
     masked, partner, _ = BatchAugment(
-        specaugment=masks(feature_masks=2, feature_width=9), mixup_alpha=0.0
+        voice=None, specaugment=masks(feature_masks=2, feature_width=9), mixup_alpha=0.0
     )(batch)
     assert partner is None and not torch.equal(masked.frames, values)
 
-    mixed, partner, share = BatchAugment(specaugment=None, mixup_alpha=5.0)(batch)
+    mixed, partner, share = BatchAugment(voice=None, specaugment=None, mixup_alpha=5.0)(batch)
     assert sorted(partner.tolist()) == list(range(8)) and 0 < share < 1
+    faster, _, _ = BatchAugment(voice=voice_of(), specaugment=None, mixup_alpha=0.0)(batch)
+    assert faster.frames_length.tolist() != lengths.tolist()
+    assert faster.frames.shape[1] == faster.frames_length.max()
+
     both = torch.arange(40) < torch.minimum(lengths, lengths[partner])[:, None]  # (batch, frames)
     blend = share * values + (1 - share) * values[partner]
     torch.testing.assert_close(mixed.frames, torch.where(both[..., None], blend, values))
@@ -152,9 +161,10 @@ def test_batch_augment_does_what_it_is_given(frames):
 def test_batch_augment_leaves_a_batch_without_frames_alone():
     target = torch.tensor([0, 1])
     batch = Batch(index=target, target=target, embedding=torch.ones(2, 1, 4))
-    out, _, _ = BatchAugment(specaugment=masks(feature_masks=2, feature_width=9), mixup_alpha=0.0)(
-        batch
+    augment = BatchAugment(
+        voice=voice_of(), specaugment=masks(feature_masks=2, feature_width=9), mixup_alpha=0.0
     )
+    out, _, _ = augment(batch)
     assert out is batch
 
 

@@ -204,7 +204,7 @@ def test_every_arm_trains_and_is_scored(project: Path, hydra_ready: None, model:
     assert 0 <= run.metrics()["test/uar"] <= 1
 
 
-@pytest.mark.parametrize("augment", ["none", "mixup", "waveform"])
+@pytest.mark.parametrize("augment", ["none", "mixup", "waveform", "voice"])
 def test_every_augmentation_trains(project: Path, hydra_ready: None, augment: str) -> None:
     run = train(project, *TIM, f"augment={augment}", "trainer.max_epochs=1", "test=false")
     assert "test/uar" not in run.metrics() and not run.predictions.exists()

@@ -1,0 +1,104 @@
+"""Other speakers and other tempi from the frames of a clip, drawn anew for every batch."""
+
+import math
+
+import torch
+import torchaudio.functional as F
+from torch import Tensor, nn
+
+STEPS = 15
+"""Vocal tracts between the shortest and the longest, on a logarithmic scale."""
+_MEL_BREAK_HZ, _MEL_BREAK = 1000.0, 15.0
+"""Slaney's mel scale is linear up to here, 66.7 Hz a mel, and logarithmic above."""
+_MEL_LOG = math.log(6.4) / 27
+
+
+class VoiceChange(nn.Module):
+    """Stretches the spectrum and the time of each clip by factors of its own.
+
+    A spectrum stretched along frequency is a shorter or longer vocal tract with a voice to match.
+    It is a linear map of the cepstra (Pitz and Ney, IEEE Trans. Speech Audio Proc. 2005), so
+    it costs a small matrix product. Pitch moves along, voicing and level stay.
+
+    It is for the frames of `MfccProsody`, known by their width. Frames of another width are no
+    such cepstra: they are stretched in time alone.
+    """
+
+    maps: Tensor
+
+    def __init__(
+        self, *, n_mfcc: int, n_mels: int, sample_rate_hz: int, warp: float, tempo: float
+    ) -> None:
+        """Choose the ranges.
+
+        Args:
+            n_mfcc, n_mels, sample_rate_hz: as of the frames, without deltas.
+            warp: logarithm of the largest factor of frequency; the smallest is its inverse.
+            tempo: likewise of the tempo.
+        """
+        super().__init__()
+        self.tempo = tempo
+        factors = torch.linspace(-warp, warp, STEPS if warp else 1).exp()
+        maps = torch.stack(
+            [cepstral_map(float(a), n_mfcc, n_mels, sample_rate_hz) for a in factors]
+        )
+        self.register_buffer("maps", maps, persistent=False)  # (STEPS, features, features)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, frames, features) and lengths (batch,) to the changed ones."""
+        if frames.shape[2] == self.maps.shape[-1]:
+            drawn = torch.randint(len(self.maps), (len(frames),), device=frames.device)
+            frames = torch.bmm(frames, self.maps[drawn].to(frames.dtype))
+        if not self.tempo:
+            return frames, lengths
+        draw = 2 * torch.rand(len(frames), device=frames.device) - 1
+        return at_tempo(frames, lengths, (self.tempo * draw).exp())
+
+
+def at_tempo(frames: Tensor, lengths: Tensor, tempo: Tensor) -> tuple[Tensor, Tensor]:
+    """Read each clip at its tempo (batch,), 2 for twice as fast, between frames by proportion."""
+    last = (lengths - 1)[:, None]
+    changed = ((lengths - 1) / tempo).round().long() + 1
+    steps = torch.arange(int(changed.max()), device=frames.device)
+    place = torch.minimum(steps * tempo[:, None], last)  # (batch, new frames)
+    before = place.long()
+    after = torch.minimum(before + 1, last)
+    width = frames.shape[2]
+    earlier, later = (
+        frames.gather(1, at[..., None].expand(-1, -1, width)) for at in (before, after)
+    )
+    mixed = torch.lerp(earlier, later, (place - before)[..., None].to(frames.dtype))
+    return mixed.masked_fill((steps >= changed[:, None])[..., None], 0), changed
+
+
+def cepstral_map(factor: float, n_mfcc: int, n_mels: int, sample_rate_hz: int) -> Tensor:
+    """The matrix that frames (…, n_mfcc + 3) are multiplied with: its spectrum at `factor` times
+    the frequency takes each frequency's place.
+    """
+    top = hz_to_mel(torch.tensor(sample_rate_hz / 2, dtype=torch.float64))
+    centres = torch.linspace(0, 1, n_mels + 2, dtype=torch.float64)[1:-1] * top
+    wanted = hz_to_mel((mel_to_hz(centres) * factor).clamp(max=sample_rate_hz / 2))
+    band = (wanted / top * (n_mels + 1) - 1).clamp(0, n_mels - 1)
+    below = band.floor().clamp(max=n_mels - 2).long()
+    share = band - below
+    columns = torch.arange(n_mels)
+    warp = torch.zeros(n_mels, n_mels, dtype=torch.float64)  # (band read, band)
+    warp[below, columns] = 1 - share
+    warp[below + 1, columns] = share
+    dct = F.create_dct(n_mfcc, n_mels, norm="ortho").double()  # (n_mels, n_mfcc)
+    whole = torch.eye(n_mfcc + 3, dtype=torch.float64)
+    whole[:n_mfcc, :n_mfcc] = dct.T @ warp @ dct
+    whole[n_mfcc + 1, n_mfcc] = -math.log2(factor)  # octaves times voicing
+    return whole.float()
+
+
+def hz_to_mel(hz: Tensor) -> Tensor:
+    """Slaney's scale, as librosa and torchaudio have it."""
+    above = _MEL_BREAK + (hz.clamp(min=_MEL_BREAK_HZ) / _MEL_BREAK_HZ).log() / _MEL_LOG
+    return torch.where(hz < _MEL_BREAK_HZ, hz * _MEL_BREAK / _MEL_BREAK_HZ, above)
+
+
+def mel_to_hz(mel: Tensor) -> Tensor:
+    """The inverse."""
+    above = _MEL_BREAK_HZ * ((mel - _MEL_BREAK) * _MEL_LOG).exp()
+    return torch.where(mel < _MEL_BREAK, mel * _MEL_BREAK_HZ / _MEL_BREAK, above)
