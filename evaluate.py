@@ -3,12 +3,14 @@
 from omegaconf import DictConfig
 
 from ser.config import command, given_overrides
+from ser.imports import quick_imports
 
 
 @command("evaluate")
 def main(cfg: DictConfig) -> float:
     """Score the run's best checkpoint and give its UAR."""
-    from ser.evaluate import evaluate
+    with quick_imports():
+        from ser.evaluate import evaluate
 
     return evaluate(cfg, given_overrides())
 

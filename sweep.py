@@ -3,12 +3,14 @@
 from omegaconf import DictConfig
 
 from ser.config import command
+from ser.imports import quick_imports
 
 
 @command("sweep")
 def main(cfg: DictConfig) -> None:
     """Run what is missing of the sweep and print its table."""
-    from ser.sweep import sweep
+    with quick_imports():
+        from ser.sweep import sweep
 
     sweep(cfg)
 

@@ -3,12 +3,14 @@
 from omegaconf import DictConfig
 
 from ser.config import command, given_overrides
+from ser.imports import quick_imports
 
 
 @command("train")
 def main(cfg: DictConfig) -> float:
     """Check the configuration, train, and give the monitored validation metric."""
-    from ser.run import train
+    with quick_imports():
+        from ser.run import train
 
     return train(cfg, given_overrides())
 

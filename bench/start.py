@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.measure import Table, Timing, parser, publish
 from bench.warm_run import overrides_of
 from bench.worker import time_process
+from ser.imports import quick_imports
 
 HELP, SER, FIRST = "python train.py --help", "ser --help", "the first batch of python train.py"
 GOALS = {HELP: 1.0, SER: 1.0, FIRST: 6.0}
@@ -17,7 +18,8 @@ GOALS = {HELP: 1.0, SER: 1.0, FIRST: 6.0}
 
 def stop_at_first_batch(overrides: list[str], told: Path) -> None:
     """Run train.py until its first training step; write down when that was."""
-    from ser import task
+    with quick_imports():  # as train.py does
+        from ser import task
 
     def first(*_: object) -> None:
         told.write_text(repr(time.time()))

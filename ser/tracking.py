@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,16 @@ import pandas as pd
 from filelock import FileLock
 
 from ser.errors import SerError
+from ser.imports import quick_imports
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from pytorch_lightning.loggers import MLFlowLogger
 
-# No word on making its tables; read when mlflow is imported, which every use here does late.
+# No word on making its tables, and none sent to its makers; read when mlflow is imported, which
+# every use here does late.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 PARENT_VARIABLE = "SER_PARENT_RUN"  # an environment variable, so that a launcher's workers see it
 _PARENT_TAG = "mlflow.parentRunId"
@@ -40,6 +44,7 @@ class Tracker:
     @property
     def client(self) -> "MlflowClient":
         """MLflow's client on this store, whose tables one process alone makes at first."""
+        _import_mlflow()
         from mlflow import MlflowClient
 
         with self._lock:
@@ -71,12 +76,18 @@ class Tracker:
         MLflow's columns for user, source and data set are filled: the last from the tags `corpora`
         and `manifest`, where they are given.
         """
+        client = self.client
+        from mlflow.tracking.context.git_context import GitRunContext
         from mlflow.tracking.context.registry import resolve_tags
 
-        every = {**resolve_tags(), **tags, "mlflow.runName": name}
+        # GitRunContext imports GitPython, .2 s, to ask for what git says at once
+        context = resolve_tags(ignore=[GitRunContext])  # type: ignore[list-item] # wrong in MLflow
+        every = {**context, **tags, "mlflow.runName": name}
+        if commit := _head():
+            every["mlflow.source.git.commit"] = commit
         if parent := os.environ.get(PARENT_VARIABLE):
             every[_PARENT_TAG] = parent
-        run = self.client.create_run(self._experiment_id(), tags=every)
+        run = client.create_run(self._experiment_id(), tags=every)
         if "manifest" in tags and "corpora" in tags:
             self._log_speech(run.info.run_id, tags["corpora"], tags["manifest"])
         return str(run.info.run_id)
@@ -206,17 +217,31 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _import_mlflow() -> None:
+    """Import MLflow and its database store, .5 s sooner than its own use would."""
+    if "mlflow" not in sys.modules:
+        with quick_imports():
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def git_commit() -> str:
     """The commit of the code that runs, with a + when files were changed since."""
+    head = _head()
+    if not head:
+        return "unknown"
+    return head[:12] + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _head() -> str:
+    """The full commit; empty where there is none."""
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the folder of the code; nothing where it fails or is missing."""
     here = Path(__file__).parent
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD", cwd=here)
-        changed = _git("status", "--porcelain", "--untracked-files=no", cwd=here)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+" if changed else "")
-
-
-def _git(*arguments: str, cwd: Path) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -58,6 +58,7 @@ def test_a_runs_page_names_its_speech_and_shows_its_figures(tracker):
     assert (used.dataset.name, used.dataset.digest) == ("ravdess + tess", "0123456789abcdef")
     assert run.data.tags["mlflow.note.content"] == "| UAR |"
     assert run.data.tags["mlflow.source.type"] == "LOCAL" and run.data.tags["mlflow.user"]
+    assert run.data.tags["mlflow.source.git.commit"][:12] == git_commit()[:12]
     assert not tracker.client.get_run(tracker.start("sweep", {})).inputs.dataset_inputs
 
 
