@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from bench.measure import bandwidth_gib_s, compare, matmul_gflops, parser, publish
+from bench.measure import Table, bandwidth_gib_s, compare, matmul_gflops, parser, publish
 from ser.batch import Batch
 from ser.config import keep_freed_memory
 from ser.data import EmotionDataset, EpochSampler, in_order
@@ -153,6 +153,68 @@ def drain(batches: Iterable[Batch]) -> None:
         pass
 
 
+def loaders_of(folder: Path, n_clips: int) -> dict[str, Again]:
+    """The alternatives by name."""
+    pooled = Files(folder / "pooled", n_clips, n_clips)
+    framewise = Files(folder / "frames", n_clips, FRAME_FILES)
+    workers = DataLoader(pooled, BATCH, shuffle=True, num_workers=2, persistent_workers=True)
+    return {
+        POOLED: Again(DataLoader(pooled, BATCH, shuffle=True)),
+        WORKERS: Again(workers),
+        FRAMEWISE: Again(DataLoader(framewise, BATCH, shuffle=True)),
+    }
+
+
+def measured(folder: Path, n_clips: int, repeats: int) -> tuple[Table, Table, Table]:
+    """Opening the store, reading an epoch's batches, and the whole epoch."""
+    table, store = synthesise(folder, n_clips)
+    opening = compare(lambda: dataset(table, store), {}, repeats, name="open", unit_s=1e-3)
+    data = dataset(table, store)
+    sampler = EpochSampler(data, batch_size=BATCH, seed=0, weights=None, pool_batches=POOL_BATCHES)
+    as_is = in_order(data, BATCH).collate_fn
+    mine = DataLoader(data, sampler=sampler, batch_size=None, collate_fn=as_is)
+    loaders = loaders_of(folder, n_clips)
+    reading = compare(
+        lambda: drain(mine),
+        {key: partial(drain, loader) for key, loader in loaders.items()},
+        repeats,
+        unit_s=1e-3,
+    )
+    training = compare(
+        lambda: train(mine, arm(), fused=True),
+        {key: partial(train_plain, loader) for key, loader in loaders.items()},
+        repeats,
+        unit_s=1e-3,
+    )
+    return opening, reading, training
+
+
+def verdict(n_clips: int, reading: Table, training: Table) -> str:
+    """Ratios, and what bounds them."""
+    names = (POOLED, WORKERS, FRAMEWISE)
+    one = [f"{float(np.median(reading.ratios(key))):.1f} ×" for key in names]
+    whole = [f"{float(np.median(training.ratios(key))):.1f}" for key in names]
+    products = 2 * 2 * n_clips * len(INNER) * 2 * WIDTH * HEADS * HIDDEN  # there and back
+    n_weights = sum(weight.numel() for weight in arm().parameters())
+    moved = -(-n_clips // BATCH) * n_weights * 7 * 4  # AdamW reads four float32 and writes three
+    n_threads = torch.get_num_threads()
+    product_s = products / (1e9 * matmul_gflops() * n_threads)
+    n_bytes = n_clips * LAYERS * 2 * WIDTH * (2 + 4)
+    bandwidth = bandwidth_gib_s() * 2**30
+    return (
+        f"Reading: {one[0]} the .npy loader, {one[1]} with workers, {one[2]} files of frames. "
+        f"Whole epoch (goal 10 ×): {whole[0]}, {whole[1]} and {whole[2]} ×. The same products and "
+        "the same optimizer on either side: what is saved is the masks (random bytes in place of "
+        "torch's Bernoulli numbers), products by oneDNN, standardising once for all heads, and an "
+        "AdamW that goes over its weights once. The limit: products of "
+        f"{products / 1e9:.1f} G operations take {1e3 * product_s:.0f} ms on {n_threads} cores at "
+        f"the speed of a large one, AdamW's {moved / 2**30:.1f} GiB "
+        f"{1e3 * moved / bandwidth:.0f} ms at one core's copying speed. Of reading: "
+        f"{n_bytes / 2**20:.0f} MiB read as float16 and written as float32 take "
+        f"{1e3 * n_bytes / bandwidth:.0f} ms at that speed."
+    )
+
+
 def main() -> None:
     """Print the section."""
     options = parser(__doc__, repeats=3)
@@ -161,46 +223,7 @@ def main() -> None:
     torch.manual_seed(0)
     keep_freed_memory()  # as train.py does; for both
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        table, store = synthesise(folder, given.clips)
-        opening = compare(
-            lambda: dataset(table, store), {}, given.repeats, name="open", unit_s=1e-3
-        )
-        data = dataset(table, store)
-        sampler = EpochSampler(
-            data, batch_size=BATCH, seed=0, weights=None, pool_batches=POOL_BATCHES
-        )
-        mine = in_order(data, BATCH)
-        mine = DataLoader(data, sampler=sampler, batch_size=None, collate_fn=mine.collate_fn)
-        pooled = Files(folder / "pooled", given.clips, given.clips)
-        framewise = Files(folder / "frames", given.clips, FRAME_FILES)
-        loaders = {
-            POOLED: DataLoader(pooled, BATCH, shuffle=True),
-            WORKERS: DataLoader(
-                pooled, BATCH, shuffle=True, num_workers=2, persistent_workers=True
-            ),
-            FRAMEWISE: DataLoader(framewise, BATCH, shuffle=True),
-        }
-        reading = compare(
-            lambda: drain(mine),
-            {key: partial(drain, Again(loader)) for key, loader in loaders.items()},
-            given.repeats, name="ours", unit_s=1e-3,
-        )  # fmt: skip
-        training = compare(
-            lambda: train(mine, arm(), fused=True),
-            {key: partial(train_plain, Again(loader)) for key, loader in loaders.items()},
-            given.repeats, name="ours", unit_s=1e-3,
-        )  # fmt: skip
-    one = {key: f"{float(np.median(reading.ratios(key))):.1f}" for key in loaders}
-    whole = {key: f"{float(np.median(training.ratios(key))):.1f}" for key in loaders}
-    products = 2 * 2 * given.clips * len(INNER) * 2 * WIDTH * HEADS * HIDDEN
-    steps = -(-given.clips // BATCH)
-    moments = steps * sum(weight.numel() for weight in arm().parameters()) * 7 * 4
-    n_threads = torch.get_num_threads()
-    product_s = products / (1e9 * matmul_gflops() * n_threads)
-    n_bytes = given.clips * LAYERS * 2 * WIDTH * (2 + 4)
-    bandwidth = bandwidth_gib_s() * 2**30
-    floor_s, moments_s = n_bytes / bandwidth, moments / bandwidth
+        opening, reading, training = measured(Path(name), given.clips, given.repeats)
     parts: list[object] = [
         f"{given.clips:,} clips of {LAYERS} × {2 * WIDTH} float16 (synthesised; wav2vec2-base), "
         f"batch {BATCH}. Opening the store and stacking it once a run takes "
@@ -209,17 +232,7 @@ def main() -> None:
         reading,
         "The whole epoch, with forward, backward and AdamW:",
         training,
-        f"Reading: {one[POOLED]} × the .npy loader, {one[WORKERS]} × with workers, "
-        f"{one[FRAMEWISE]} × files of frames. Whole epoch (goal 10 ×): {whole[POOLED]}, "
-        f"{whole[WORKERS]} and {whole[FRAMEWISE]} ×. The same products and the same optimizer on "
-        "either side: what is saved is the masks (random bytes in place of torch's Bernoulli "
-        "numbers), products by oneDNN, standardising once for all heads, and an AdamW that goes "
-        "over its weights once. "
-        f"The limit: products of {products / 1e9:.1f} G operations take {1e3 * product_s:.0f} ms "
-        f"on {n_threads} cores at the speed of a large matrix product, AdamW's "
-        f"{moments / 2**30:.1f} GiB {1e3 * moments_s:.0f} ms at one core's copying speed. "
-        f"The limit of reading: {n_bytes / 2**20:.0f} MiB read as float16 and written as float32 "
-        f"take {1e3 * floor_s:.0f} ms at that speed.",
+        verdict(given.clips, reading, training),
     ]
     publish("epoch", "An epoch of the wav2vec2 arm", parts, given, "numpy torch pandas")
 
