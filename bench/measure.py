@@ -12,7 +12,8 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -177,6 +178,23 @@ def versions(*packages: str) -> str:
     """Python and the packages named, with their versions."""
     found = [f"{package} {metadata.version(package)}" for package in packages]
     return ", ".join([f"Python {platform.python_version()}", *found])
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """The calling thread, and what it starts, on one core; BLAS and torch on one thread."""
+    import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {min(cores)})
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
 
 
 def bandwidth_gib_s() -> float:

@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from bench.measure import compare, measure, parser, publish
+from bench.measure import Table, compare, measure, one_core, parser, publish
 from bench.speech import add_root, ravdess
 from ser.audio import SAMPLE_RATE_HZ, Waveform, load_waveform
+from ser.config import keep_freed_memory
 from ser.features import Mfcc
 
 N_MFCC, N_FFT, HOP, N_MELS = 39, 2048, 512, 128
 CHUNK = 32
 LIBROSA, TORCHAUDIO = "librosa clip by clip", "torchaudio.transforms.MFCC clip by clip"
-ALONE = "ours, 1 thread"
 
 
 def ours(waveforms: list[Waveform], pool: ThreadPoolExecutor | None = None) -> list[np.ndarray]:
@@ -45,12 +45,38 @@ def torchaudios(waveforms: list[Waveform]) -> list[torch.Tensor]:
     return [transform(torch.from_numpy(waveform)) for waveform in waveforms]
 
 
-def single_threaded(waveforms: list[Waveform]) -> None:
-    """Ours on the calling thread alone."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    ours(waveforms)
-    torch.set_num_threads(threads)
+def on_both(waveforms: list[Waveform], repeats: int) -> Table:
+    """Everyone with all cores."""
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return compare(
+            lambda: ours(waveforms, pool),
+            {
+                LIBROSA: lambda: librosas(waveforms),
+                TORCHAUDIO: lambda: torchaudios(waveforms),
+            },
+            repeats,
+            name="ours, 2 threads",
+        )
+
+
+def on_one(waveforms: list[Waveform], repeats: int) -> Table:
+    """Everyone with one thread on one core."""
+    with one_core():
+        return compare(
+            lambda: ours(waveforms),
+            {
+                LIBROSA: lambda: librosas(waveforms),
+                TORCHAUDIO: lambda: torchaudios(waveforms),
+            },
+            repeats,
+        )
+
+
+def difference(waveforms: list[Waveform]) -> float:
+    """Largest absolute difference over the range of librosa's values."""
+    pairs = list(zip(ours(waveforms), librosas(waveforms), strict=True))
+    largest = max(float(np.abs(a - b.T).max()) for a, b in pairs)
+    return largest / float(np.ptp(np.concatenate([b.T for _, b in pairs])))
 
 
 def main() -> None:
@@ -59,52 +85,38 @@ def main() -> None:
     add_root(options)
     options.add_argument("--clips", type=int, default=1440, help="clips at most")
     given = options.parse_args()
+    keep_freed_memory()  # as train.py does; for everyone
     paths = ravdess(given.root)[: given.clips]
     waveforms = [load_waveform(path) for path in paths]
-    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        table = compare(
-            lambda: ours(waveforms, pool),
-            {
-                ALONE: lambda: single_threaded(waveforms),
-                LIBROSA: lambda: librosas(waveforms),
-                TORCHAUDIO: lambda: torchaudios(waveforms),
-            },
-            given.repeats,
-            name="ours, 2 threads",
-        )
-    some = waveforms[:50]
-    pairs = list(zip(ours(some), librosas(some), strict=True))
-    largest = max(float(np.abs(a - b.T).max()) for a, b in pairs)
-    spread = float(np.ptp(np.concatenate([b.T for _, b in pairs])))
+    both, one = on_both(waveforms, given.repeats), on_one(waveforms, given.repeats)
     n_frames = sum(1 + len(waveform) // HOP for waveform in waveforms)
     operations = n_frames * 2.5 * N_FFT * math.log2(N_FFT)
+    alone_s = transforms_s(n_frames)
     text = (
-        f"{float(np.median(table.ratios(LIBROSA))):.1f} × librosa on 2 threads (goal 10 ×), "
-        f"{float(np.median(table.ratios(LIBROSA, ALONE))):.1f} × on one; "
-        f"{float(np.median(table.ratios(TORCHAUDIO, ALONE))):.1f} × torchaudio on one. Largest "
-        f"difference from librosa {largest / spread:.1e} of the range. The limit: {n_frames:,} "
-        f"real Fourier transforms of {N_FFT:,} points are {operations / 1e9:.1f} G operations "
-        f"(2.5·N·log2 N), at {operations / table.cpu_s(ALONE) / 1e9:.1f} G a second all else "
-        f"included; the transforms alone, without windows, mel bands or logarithms, take "
-        f"{transforms_s(n_frames):.2f} s of one core."
+        f"{float(np.median(both.ratios(LIBROSA))):.1f} × librosa on both cores (goal 10 ×), "
+        f"{float(np.median(one.ratios(LIBROSA))):.1f} × on one; "
+        f"{float(np.median(one.ratios(TORCHAUDIO))):.1f} × torchaudio on one. Largest difference "
+        f"from librosa {difference(waveforms[:50]):.1e} of the range. The limit: {n_frames:,} real "
+        f"Fourier transforms of {N_FFT:,} points are {operations / 1e9:.1f} G operations "
+        f"(2.5·N·log2 N); alone, without windows, mel bands or logarithms, they take "
+        f"{alone_s:.2f} s of one core, {alone_s / one.cpu_s('ours'):.0%} of ours."
     )
     duration_s = sum(map(len, waveforms)) / SAMPLE_RATE_HZ
     head = f"{len(waveforms)} clips of RAVDESS ({duration_s:,.0f} s of speech at 16 kHz)."
-    parts = [head, table, text]
+    parts = [head, both, "Everyone with one thread on one core:", one, text]
     publish("mfcc", "MFCC of clips in memory", parts, given, "numpy torch torchaudio librosa")
 
 
 def transforms_s(n_frames: int) -> float:
-    """Seconds that this many transforms alone take on one thread, in a workspace."""
-    torch.set_num_threads(1)
+    """Seconds that this many transforms alone take on one thread, a block at a time."""
     block = torch.randn(128, N_FFT)
-    spectrum = torch.empty(128, N_FFT // 2 + 1, dtype=torch.complex64)
 
     def run() -> None:
         for _ in range(n_frames // len(block)):
-            torch.fft.rfft(block, out=spectrum)
+            torch.fft.rfft(block)
 
-    return min(measure(run).cpu_s for _ in range(3))
+    with one_core():
+        return min(measure(run).cpu_s for _ in range(3))
 
 
 if __name__ == "__main__":
