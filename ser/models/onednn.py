@@ -53,14 +53,15 @@ def add_product(total: Tensor, rows: Tensor, weight: Tensor) -> None:
         return
     kernel = weight.T[..., None, None]
     _convolve_onto.binary(
-        _as_steps(total), _as_steps(rows), kernel, None, (0, 0), (1, 1), (1, 1), 1, "add", 1.0,
+        as_steps(total), as_steps(rows), kernel, None, (0, 0), (1, 1), (1, 1), 1, "add", 1.0,
         None, [], None,
     )  # fmt: skip
 
 
-def _as_steps(rows: Tensor) -> Tensor:
+def as_steps(rows: Tensor) -> Tensor:
     """(n, channels) -> (1, channels, n, 1), a view: the channels are innermost in memory."""
-    return rows.as_strided((1, rows.shape[1], len(rows), 1), (rows.numel(), 1, rows.shape[1], 1))
+    n, channels = rows.shape
+    return rows.as_strided((1, channels, n, 1), (rows.numel(), 1, channels, channels))
 
 
 class Linear(nn.Linear):

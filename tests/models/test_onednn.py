@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ser.models.onednn import Linear, applies, use_blas, use_onednn
+from ser.models.onednn import Linear, add_product, applies, use_blas, use_onednn
 
 needs_onednn = pytest.mark.skipif(not applies(torch.ones(1, 1)), reason="torch without oneDNN")
 
@@ -51,3 +51,15 @@ def test_it_can_be_undone() -> None:
     use_onednn(layer)
     use_blas(layer)
     assert type(layer[0]) is nn.Linear
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_product_is_added_in_place(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    total, rows = torch.randn(9, 5, dtype=dtype), torch.randn(9, 4, dtype=dtype)
+    weight = torch.randn(5, 4, dtype=dtype).T
+    expected = total[2:] + rows[:-2] @ weight
+    first = total[:2].clone()
+    add_product(total[2:], rows[:-2], weight)
+    torch.testing.assert_close(total[2:], expected)
+    assert total[:2].equal(first)

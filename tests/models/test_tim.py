@@ -1,5 +1,6 @@
 """TIM-Net against an independent implementation, and its fast layers against PyTorch's own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch.nn import functional as F
 
 from ser.batch import Batch
 from ser.errors import SerError
-from ser.models.temporal import FLOOR, Clips, train_blocks
+from ser.models.temporal import Clips, train_blocks
+from ser.models.temporal_rows import FLOOR
 from ser.models.tim import TimNet
 
 PAPER = {
@@ -147,32 +149,46 @@ def straight_port(model: TimNet, frames: torch.Tensor, lengths: list[int]) -> li
     return [total, *running]
 
 
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The directions go one by one on one thread, together on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # oneDNN's, and torch's products
 @pytest.mark.parametrize(
     ("lengths", "deviation"), [([12, 12, 12], False), ([12, 5, 9], False), ([12, 5, 9], True)]
 )
-def test_fast_arithmetic_equals_a_straight_port(lengths: list[int], deviation: bool) -> None:
+def test_fast_arithmetic_equals_a_straight_port(
+    lengths: list[int], deviation: bool, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
+    close = {"atol": 2e-4, "rtol": 2e-3} if dtype == torch.float32 else {}
     options = {"n_blocks": 5, "masked": True, "dropout": 0.0, "deviation": deviation}
-    model = paper(n_features=6, **options).double()  # dilation 16 reaches past every clip
+    model = paper(n_features=6, **options).to(dtype)  # dilation 16 reaches past every clip
     for name, parameter in model.named_parameters():
         if "norm" in name:
             nn.init.normal_(parameter)
-    frames = torch.randn(3, 12, 6, dtype=torch.float64, requires_grad=True)
+    frames = torch.randn(3, 12, 6, dtype=dtype, requires_grad=True)
     expected, *running = straight_port(model, frames, lengths)
     found = model.scales(batch_of(frames, lengths))
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, expected, **close)
     branches = [model.forward_branch, model.backward_branch]
     norms = [norm for b in branches for block in b.blocks for norm in (block.norm1, block.norm2)]
     for norm, mean, variance in zip(norms, running[::2], running[1::2], strict=True):
-        torch.testing.assert_close(norm.running_mean, mean)
-        torch.testing.assert_close(norm.running_var, variance)
+        torch.testing.assert_close(norm.running_mean, mean, **close)
+        torch.testing.assert_close(norm.running_var, variance, **close)
 
     leaves = [frames, *(p for b in branches for p in b.parameters())]
     weights = torch.randn_like(found)
     one = torch.autograd.grad((found * weights).sum(), leaves)
     other = torch.autograd.grad((expected * weights).sum(), leaves)
     for ours, theirs in zip(one, other, strict=True):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours, theirs, **close)
 
 
 def test_a_dropped_channel_is_dropped_forward_and_back() -> None:
