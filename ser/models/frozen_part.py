@@ -18,7 +18,8 @@ class FrozenPart:
 
     A clip is known by its samples, so an augmented copy is another clip. The frozen part then runs
     as in evaluation, without dropout, in float32: its output is fixed. Where the encoder has masks,
-    which are drawn anew each time, it ends before them.
+    which are drawn anew each time, it ends before them. In evaluation it runs apart, started or
+    not, so that a model read back gives the very same logits.
     """
 
     def __init__(self, encoder: SpeechEncoder) -> None:
@@ -36,7 +37,8 @@ class FrozenPart:
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Mean and deviation over time of every layer: (batch, layers, 2 * width)."""
         encoder, n_blocks = self._encoder, len(self._encoder.layers)
-        if self._kept is None or self._first is None:
+        apart = self._first is not None and (self._kept is not None or not encoder.training)
+        if not apart or waveform.requires_grad:
             features, frames = encoder.analyse(waveform, lengths)
             return self._above(features, frames)
         clips = [clip[None, :n] for clip, n in zip(waveform, lengths.tolist(), strict=True)]
@@ -45,6 +47,7 @@ class FrozenPart:
         top = pad_sequence(list(tops), batch_first=True).to(waveform.device)
         if encoder.masks is not None:
             return self._above(top, frames)
+        assert self._first is not None
         above = encoder.run_blocks(top, frames, self._first, n_blocks)
         return torch.cat([torch.stack(pooled).to(top.device), _pooled(above, frames)], 1)
 
@@ -55,7 +58,8 @@ class FrozenPart:
 
     def _once(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """The last output (frames, n) of the frozen part, and its layers pooled."""
-        assert self._kept is not None
+        if self._kept is None:
+            return self._run(clip)
         key = hashlib.blake2b(clip.cpu().numpy().tobytes(), digest_size=16).digest()
         found = self._kept.get(key)
         if found is None:
