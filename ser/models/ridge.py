@@ -10,13 +10,12 @@ from ser.batch import Batch
 from ser.errors import SerError
 from ser.models.base import Batches, EmotionModel, chosen_layers, require, stream_shape
 from ser.models.dual_ridge import DualRidge
+from ser.models.enrolment import Voice, adapted
 from ser.models.linear import UNSEEN
 
 _FOLDS = 4  # of the training speakers, for answers on speakers that a regression has not heard
 _PARTITIONS = 10  # into such folds; with one, UAR between corpora hung on the draw by 7 points
 _SHRINKAGE = 0.02  # of the decisions' covariance towards a multiple of the identity
-_ENROLMENT_PASSES = 10
-_ENROLMENT_WEIGHT = 3.0  # clips that a class's mean over training speakers counts as
 _DEVIATION_CLIPS = 10.0  # clips that the training speakers' deviation counts as
 
 
@@ -33,9 +32,9 @@ class Ridge(EmotionModel):
 
     With `enrolment` the model is fitted on inputs standardised speaker by speaker, and is adapted
     to a new speaker by clips without labels: by their mean and deviation, shrunk to the training
-    speakers' by how many they are, and by class means that expectation maximisation moves from the
-    training speakers' (Gauvain & Lee, IEEE TSAP 1994). This uses more than one clip of the person
-    and is a protocol of its own, not to be compared with figures that do not.
+    speakers' by how many they are, and by weights and class means moved from the training speakers'
+    (ser.models.enrolment). This uses more than one clip of the person and is a protocol of its
+    own, not to be compared with figures that do not.
 
     Args:
         n_classes: number of classes.
@@ -78,7 +77,7 @@ class Ridge(EmotionModel):
         self.views = [self._columns(view) for view in views]
         self.penalty, self.remove_speakers = penalty, remove_speakers
         self.enrolment_clips = _clips(enrolment)
-        self._speakers: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._speakers: dict[int, Voice] = {}
         size = len(self.layers) * n_inputs
         self.register_buffer("weight", torch.zeros(size, n_classes))
         self.register_buffer("bias", torch.zeros(n_classes))
@@ -223,17 +222,9 @@ class Ridge(EmotionModel):
             order = torch.randperm(len(mine), generator=torch.Generator().manual_seed(code))
             chosen = mine[order[: self.enrolment_clips]]
             mean, deviation = self._statistics_of(chosen)
-            answers = ((chosen - mean) / deviation) @ self.weight + self.bias
-            self._speakers[code] = (mean, deviation, self._moved_means(answers))
-
-    def _moved_means(self, answers: Tensor) -> Tensor:
-        """The classes' means for one speaker, by expectation maximisation from the common ones."""
-        means = self.class_means
-        for _ in range(_ENROLMENT_PASSES):
-            share = self._likelihood(answers, means).softmax(1)  # (clips, classes)
-            total = _ENROLMENT_WEIGHT * self.class_means + share.T @ answers
-            means = total / (_ENROLMENT_WEIGHT + share.sum(0))[:, None]
-        return means
+            scaled = (chosen - mean) / deviation
+            own = adapted(scaled, self.weight, self.bias, self.class_means, self._likelihood)
+            self._speakers[code] = Voice(mean, deviation, *own)
 
     def _likelihood(self, answers: Tensor, means: Tensor) -> Tensor:
         """Gaussian log-likelihood up to a constant: (clips, classes) of (clips, classes)."""
@@ -246,12 +237,14 @@ class Ridge(EmotionModel):
         inputs = self._inputs(batch)
         if not self.enrolment_clips:
             return self._likelihood(inputs @ self.weight + self.bias, self.class_means)
-        speakers = [-1] * len(inputs) if batch.speaker is None else batch.speaker.tolist()
-        unknown = (self.centre, self.within.sqrt(), self.class_means)
-        rows = [self._speakers.get(code, unknown) for code in speakers]
-        mean, deviation, means = (torch.stack(part) for part in zip(*rows, strict=True))
-        answers = ((inputs - mean) / deviation) @ self.weight + self.bias
-        return self._likelihood(answers, means)
+        logits = torch.zeros(len(inputs), self.n_classes, device=inputs.device)
+        stranger = Voice(self.centre, self.within.sqrt(), self.weight, self.class_means)
+        codes = torch.full_like(batch.target, -1) if batch.speaker is None else batch.speaker
+        for code in sorted(set(codes.tolist())):
+            mine, voice = codes == code, self._speakers.get(code, stranger)
+            scaled = (inputs[mine] - voice.mean) / voice.deviation
+            logits[mine] = self._likelihood(scaled @ voice.weight + self.bias, voice.class_means)
+        return logits
 
 
 def _clips(enrolment: int | str) -> int:
