@@ -28,6 +28,7 @@ class Compact:
     source: EncoderSource
     kind: str
     frame_rate_hz: float = 50.0
+    precision: str = "float32"
     size_mb: float = float("nan")
     """Of the weights as stored; known after load()."""
 

@@ -25,6 +25,7 @@ class Shape:
     wrap: Callable[[Any], nn.Module]
     """Makes ours of it."""
     frame_rate_hz: float = 50.0
+    precision: str = "float32"
 
     def identity(self) -> Mapping[str, str | int]:
         """Random weights of seed 0."""

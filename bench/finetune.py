@@ -31,9 +31,9 @@ TRAINER = "Hugging Face Trainer"
 class BaseShape(EncoderWeights):
     """wav2vec2-base with random weights, as the arm asks for an encoder."""
 
-    name, n_layers, width = "wav2vec2_base", BLOCKS + 1, 768
+    name, n_layers, width, precision = "wav2vec2_base", BLOCKS + 1, 768, "float32"
 
-    def identity(self) -> dict[str, str | int]:
+    def _identity(self) -> dict[str, str | int]:
         """Nothing is cached."""
         return {"random": self.name}
 

@@ -43,7 +43,7 @@ def feature_of(name: str) -> Feature:
     """MFCC, or pooled layers of a tiny encoder: the memory is the cache's, not the encoder's."""
     if name == "mfcc":
         return Mfcc(39, 2048, 512, 128, 0, SAMPLE_RATE_HZ, None)
-    return Embedding(RandomEncoder("tiny", n_blocks=2, width=32, seed=0))
+    return Embedding(RandomEncoder("tiny", n_blocks=2, width=32, seed=0, precision="float32"))
 
 
 def extract(feature: Feature, n_clips: int, files: Path, cache: Path) -> dict[str, float]:

@@ -146,6 +146,7 @@ def _choose_encoder(cfg: DictConfig, synthetic: bool) -> None:
                 "or another of conf/encoder/."
             )
         chosen.path = cfg.encoder.path
+    chosen.precision = cfg.encoder.precision
     if any("encoder" in node for node in cfg.feature.values()):
         why = "the demo corpus; random weights" if synthetic else "the default"
         log.info("encoder=auto: %s (%s)", name, why)

@@ -79,10 +79,12 @@ def _refuse_foreign(path: Path, node: Any) -> None:
 
 
 def _moved(node: Any, encoder_path: str | None) -> Any:
-    if encoder_path is None or not isinstance(node, dict):
+    if not isinstance(node, dict):
         return node
+    moved = {} if encoder_path is None else {"path": encoder_path}
     return {
-        key: {**value, "path": encoder_path} if key == "encoder" and value else
+        # a card of before encoder.precision was an option does not have it
+        key: {"precision": "float32", **value, **moved} if key == "encoder" and value else
         _moved(value, encoder_path)
         for key, value in node.items()
     }  # fmt: skip

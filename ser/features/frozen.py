@@ -26,6 +26,8 @@ class EncoderSource(Protocol):
 
     name: str
     frame_rate_hz: float
+    precision: str
+    """float32 or bfloat16."""
 
     @property
     def n_layers(self) -> int:
@@ -36,7 +38,7 @@ class EncoderSource(Protocol):
         """Features of a frame."""
 
     def identity(self) -> Mapping[str, str | int]:
-        """What tells its weights from others."""
+        """What tells its numbers from others."""
 
     def load(self) -> nn.Module:
         """Module: (batch, samples), (batch,) -> (layers, batch, frames, width), (batch,)."""
@@ -49,6 +51,7 @@ class FrozenEncoder:
         """Wrap a source; nothing is loaded before the first clip."""
         self.source = source
         self._module: nn.Module | None = None
+        self._halved = source.precision == "bfloat16"
 
     def release(self) -> None:
         """Drop the weights; the next use loads them again."""
@@ -68,7 +71,8 @@ class FrozenEncoder:
             padded = np.zeros((len(batch), int(lengths.max())), dtype=np.float32)
             for row, i in enumerate(batch):
                 padded[row, : len(waveforms[i])] = waveforms[i]
-            states, frames = module(torch.from_numpy(padded).to(device), lengths)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._halved):
+                states, frames = module(torch.from_numpy(padded).to(device), lengths)
             for row, i in enumerate(batch):
                 yield i, states[:, row, : int(frames[row])]
 
@@ -80,6 +84,8 @@ class FrozenEncoder:
                 for part in list(module.modules()):  # a weight computed from others, once
                     if parametrize.is_parametrized(part, "weight"):
                         parametrize.remove_parametrizations(part, "weight")
+                    if self._halved and isinstance(part, nn.Linear | nn.Conv1d):
+                        part.to(torch.bfloat16)  # once, not by autocast at each clip
                 self._module = module
             return self._module
 

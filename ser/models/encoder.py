@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ser.errors import SerError
+from ser.models.base import check_choice
 from ser.models.hub import fetch, hash_files
 from ser.models.speech_encoder import SpeechEncoder
 from ser.models.wav2vec2_encoder import Wav2Vec2Encoder
@@ -23,9 +24,10 @@ from ser.models.whisper_encoder import WhisperEncoder
 
 _log = logging.getLogger(__name__)
 
+# in order of preference; the second is read by torch's weights-only loader, which runs no code
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""In order of preference; the second is read by torch's weights-only loader, which runs no code."""
 _PREFIXES = ("wav2vec2.", "hubert.", "wavlm.", "model.encoder.", "encoder.")
+PRECISIONS = ("float32", "bfloat16")
 _MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "whisper")
 
 
@@ -34,25 +36,31 @@ class EncoderWeights(ABC):
 
     Attributes:
         name: the option's name, for reports.
+        precision: of the frozen encoder's products, one of PRECISIONS; no concern of fine-tuning.
     """
 
     name: str
-    frame_rate_hz: float = 50.0
-    """Frames a second: every architecture here steps 320 samples at 16 kHz."""
+    precision: str
+    frame_rate_hz: float = 50.0  # every architecture here steps 320 samples at 16 kHz
 
     @property
     @abstractmethod
     def n_layers(self) -> int:
-        """Hidden states that the encoder gives, the transformer's input included."""
+        """Hidden states given, the transformer's input included."""
 
     @property
     @abstractmethod
     def width(self) -> int:
         """Features of a frame."""
 
-    @abstractmethod
     def identity(self) -> dict[str, str | int]:
-        """What tells these weights from others, for the cache and the checkpoint."""
+        """What tells these numbers from others, for the cache: the weights, and bfloat16."""
+        other = {} if self.precision == "float32" else {"precision": self.precision}
+        return {**self._identity(), **other}
+
+    @abstractmethod
+    def _identity(self) -> dict[str, str | int]:
+        """What tells these weights from others."""
 
     @abstractmethod
     def load(self) -> SpeechEncoder:
@@ -66,9 +74,10 @@ class EncoderWeights(ABC):
 class RandomEncoder(EncoderWeights):
     """A tiny wav2vec 2.0 with random weights: for tests, nothing to download, nothing learned."""
 
-    def __init__(self, name: str, n_blocks: int, width: int, seed: int) -> None:
+    def __init__(self, name: str, n_blocks: int, width: int, seed: int, precision: str) -> None:
         """Choose the size; the weights follow from the seed."""
         self.name, self._n_blocks, self._width, self._seed = name, n_blocks, width, seed
+        self.precision = check_choice("encoder.precision", precision, PRECISIONS)
 
     @property
     def n_layers(self) -> int:
@@ -80,10 +89,10 @@ class RandomEncoder(EncoderWeights):
         """As given."""
         return self._width
 
-    def identity(self) -> dict[str, str | int]:
+    def _identity(self) -> dict[str, str | int]:
         """Size and seed."""
-        return {"random": "wav2vec2", "n_blocks": self._n_blocks, "width": self._width,
-                "seed": self._seed}  # fmt: skip
+        sizes = {"n_blocks": self._n_blocks, "width": self._width, "seed": self._seed}
+        return {"random": "wav2vec2", **sizes}
 
     def load(self) -> SpeechEncoder:
         """Draw the weights, leaving the global random state as it was."""
@@ -107,7 +116,7 @@ class RandomEncoder(EncoderWeights):
 class PretrainedEncoder(EncoderWeights):
     """A checkpoint in a local folder, or on the Hugging Face hub through its local cache."""
 
-    def __init__(self, name: str, repo: str, path: str | None, revision: str) -> None:
+    def __init__(self, name: str, repo: str, path: str | None, revision: str, precision: str):
         """Describe the checkpoint; nothing is read yet.
 
         Args:
@@ -115,7 +124,9 @@ class PretrainedEncoder(EncoderWeights):
             repo: owner/name on the hub, used when path is null.
             path: a folder with config.json, preprocessor_config.json and model.safetensors.
             revision: branch, tag or commit of the repo.
+            precision: one of PRECISIONS.
         """
+        self.precision = check_choice("encoder.precision", precision, PRECISIONS)
         self.name, self.repo, self.revision = name, repo, revision
         self.path = None if path is None else Path(path).expanduser()
 
@@ -130,7 +141,7 @@ class PretrainedEncoder(EncoderWeights):
         """From config.json."""
         return int(self._config["d_model" if self._is_whisper else "hidden_size"])
 
-    def identity(self) -> dict[str, str | int]:
+    def _identity(self) -> dict[str, str | int]:
         """The hub's commit, or the hash of a local folder's config and weights."""
         if self.path is None:
             return {"repo": self.repo, "commit": self._folder.name}
@@ -267,10 +278,8 @@ class PretrainedEncoder(EncoderWeights):
 
 
 def _strip_prefix(key: str) -> str:
-    for prefix in _PREFIXES:
-        if key.startswith(prefix) and prefix != "encoder.":
-            return key.removeprefix(prefix)
-    return key
+    prefixes = (p for p in _PREFIXES if key.startswith(p) and p != "encoder.")
+    return key.removeprefix(next(prefixes, ""))
 
 
 class _quiet:  # noqa: N801 - a context manager that reads like a statement

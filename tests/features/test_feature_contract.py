@@ -59,7 +59,7 @@ def test_settings_are_json_and_the_same_in_a_new_instance(option: str) -> None:
 
 
 def test_encoder_frames_layer_is_counted_from_either_end() -> None:
-    encoder = RandomEncoder("tiny", n_blocks=2, width=32, seed=0)
+    encoder = RandomEncoder("tiny", n_blocks=2, width=32, seed=0, precision="float32")
     assert EncoderFrames(encoder, -1).settings() == EncoderFrames(encoder, 2).settings()
     with pytest.raises(SerError, match="layer=3, but tiny has layers 0 to 2"):
         EncoderFrames(encoder, 3).settings()

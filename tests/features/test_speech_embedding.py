@@ -10,7 +10,7 @@ from ser.features.speech import cut_to_speech
 from ser.features.speech_embedding import STATISTICS, pool
 from ser.models.encoder import RandomEncoder
 
-TINY = RandomEncoder("tiny", n_blocks=2, width=32, seed=0)
+TINY = RandomEncoder("tiny", n_blocks=2, width=32, seed=0, precision="float32")
 
 
 def _noise(n_samples: int, seed: int = 0) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import pad_sequence
 
 from ser.errors import SerError
@@ -168,9 +169,9 @@ def test_lora_targets_reach_the_output(name: str) -> None:
 
 def test_tiny_is_seeded_and_leaves_the_global_random_state() -> None:
     before = torch.random.get_rng_state()
-    first = RandomEncoder("tiny", 2, 32, seed=0).load().state_dict()
+    first = RandomEncoder("tiny", 2, 32, seed=0, precision="float32").load().state_dict()
     assert torch.equal(before, torch.random.get_rng_state())
-    second = RandomEncoder("tiny", 2, 32, seed=0).load().state_dict()
+    second = RandomEncoder("tiny", 2, 32, seed=0, precision="float32").load().state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
@@ -183,7 +184,7 @@ def _save(folder: Path, family: str = "wav2vec2") -> Path:
 
 def _encoder_at(path: Path | None) -> PretrainedEncoder:
     text = None if path is None else str(path)
-    return PretrainedEncoder("wav2vec2_base", "facebook/wav2vec2-base", text, "main")
+    return PretrainedEncoder("wav2vec2_base", "facebook/wav2vec2-base", text, "main", "float32")
 
 
 def test_a_saved_encoder_is_read_back(tmp_path: Path) -> None:
@@ -265,7 +266,21 @@ def test_sizes_and_identity_need_no_transformers(tmp_path: Path) -> None:
     code = (
         "import sys; from ser.features import Embedding; "
         "from ser.models.encoder import PretrainedEncoder; "
-        f"f = Embedding(PretrainedEncoder('n', 'r', {str(folder)!r}, 'main')); "
+        f"f = Embedding(PretrainedEncoder('n', 'r', {str(folder)!r}, 'main', 'float32')); "
         "assert f.shape() == (3, 64) and f.settings(); assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_family_runs_in_bfloat16(name: str) -> None:
+    encoder = ENCODERS[name]().eval()
+    with torch.inference_mode():
+        expected, _ = encoder(*_batch(_clips()[:2]))
+        for part in encoder.modules():
+            if isinstance(part, nn.Linear | nn.Conv1d) and not is_parametrized(part):
+                part.to(torch.bfloat16)
+        with torch.autocast("cpu", torch.bfloat16):
+            states, _ = encoder(*_batch(_clips()[:2]))
+    error = (states[:, 0].float() - expected[:, 0]).norm() / expected[:, 0].norm()
+    assert 0 < error < 0.05

@@ -9,7 +9,7 @@ from ser.models.speech_encoder import SpeechEncoder
 
 
 def tiny() -> SpeechEncoder:
-    return RandomEncoder("tiny", n_blocks=3, width=16, seed=0).load().train()
+    return RandomEncoder("tiny", n_blocks=3, width=16, seed=0, precision="float32").load().train()
 
 
 def states_of(encoder: SpeechEncoder) -> torch.Tensor:

@@ -15,7 +15,7 @@ LENGTHS = (4000, 3000)
 
 
 def encoder_of(how: str) -> SpeechEncoder:
-    encoder = RandomEncoder("tiny", n_blocks=3, width=16, seed=0).load()
+    encoder = RandomEncoder("tiny", n_blocks=3, width=16, seed=0, precision="float32").load()
     if how == "last_n":
         train_last(encoder, 1)
     elif how == "lora":

@@ -63,7 +63,7 @@ def test_each_head_drops_inputs_of_its_own_and_keeps_their_mean() -> None:
     ("finetune", "trained"), [("last_n", "layers.1."), ("lora", "lora_"), ("full", "")]
 )
 def test_finetuning_trains_what_it_says(finetune: str, trained: str) -> None:
-    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0, precision="float32")
     options = {**ARM, "encoder": encoder, "finetune": finetune}
     model = Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
     assert model.reads == {"waveform"}
@@ -83,7 +83,7 @@ def waveforms(n: int, seed: int) -> Batch:
 
 def test_the_heads_are_trained_before_the_encoder() -> None:
     torch.manual_seed(0)
-    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0, precision="float32")
     options = {**ARM, "encoder": encoder, "finetune": "full", "head_epochs": 60}
     model = Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
     batch = waveforms(30, 0)
@@ -101,7 +101,7 @@ def test_the_heads_are_trained_before_the_encoder() -> None:
 
 
 def test_heads_and_encoder_learn_at_rates_of_their_own() -> None:
-    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0, precision="float32")
     model = Wav2Vec2Model(
         N_CLASSES, {"waveform": ()}, **{**ARM, "encoder": encoder, "finetune": "last_n"}
     )
@@ -117,7 +117,7 @@ class Nothing(torch.nn.Module):
 
 
 def test_masks_hide_the_encoders_input_in_training_only() -> None:
-    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0, precision="float32")
     options = {**ARM, "encoder": encoder, "finetune": "full", "masks": Nothing()}
     model = Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
     one, other = waveforms(1, 0), waveforms(1, 1)
@@ -131,7 +131,7 @@ def test_masks_hide_the_encoders_input_in_training_only() -> None:
 def test_finetuning_needs_an_encoder_and_enough_blocks() -> None:
     with pytest.raises(SerError, match="needs an encoder"):
         Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **{**ARM, "finetune": "full"})
-    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0, precision="float32")
     options = {**ARM, "encoder": encoder, "finetune": "last_n", "last_n": 3}
     with pytest.raises(SerError, match="last_n=3: the encoder has blocks 1 to 2"):
         Wav2Vec2Model(N_CLASSES, {"waveform": ()}, **options)
@@ -139,7 +139,7 @@ def test_finetuning_needs_an_encoder_and_enough_blocks() -> None:
 
 @pytest.mark.parametrize(("finetune", "layers"), [("none", [1]), ("lora", [0, 1, 2])])
 def test_auto_layers_leave_no_trained_block_unused(finetune: str, layers: list[int]) -> None:
-    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0)
+    encoder = RandomEncoder("tiny", n_blocks=2, width=16, seed=0, precision="float32")
     options = {**ARM, "encoder": encoder, "finetune": finetune, "layers": "auto"}
     model = Wav2Vec2Model(N_CLASSES, {"waveform": (), "embedding": (3, 6)}, **options)
     assert model.weightings[0].layers == layers
