@@ -81,13 +81,20 @@ class FrozenEncoder:
             if self._module is None:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
                 module = self.source.load().requires_grad_(False).to(device)
-                for part in list(module.modules()):  # a weight computed from others, once
+                for part in list(module.modules()):
                     if parametrize.is_parametrized(part, "weight"):
-                        parametrize.remove_parametrizations(part, "weight")
+                        _compute_weight(part)
                     if self._halved and isinstance(part, nn.Linear | nn.Conv1d):
                         part.to(torch.bfloat16)  # once, not by autocast at each clip
                 self._module = module
             return self._module
+
+
+def _compute_weight(part: nn.Module) -> None:
+    """Of a weight computed from others at each use make a plain one."""
+    shared = type(part)  # by the module's copies too, which would lose their weight with it
+    part.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
+    parametrize.remove_parametrizations(part, "weight")
 
 
 def _batches(waveforms: Sequence[Waveform], limit: int, mixed: bool) -> Iterator[list[int]]:

@@ -1,5 +1,6 @@
 """Pooled encoder frames: by hand on a tiny encoder, and against golden values on real speech."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,16 @@ def test_bfloat16_is_near_and_another_feature() -> None:
     assert "precision" not in TINY.identity()  # what float32 cached before the option still holds
     with pytest.raises(SerError, match="Choose one of: float32, bfloat16"):
         RandomEncoder("tiny", n_blocks=2, width=32, seed=0, precision="half")
+
+
+def test_a_copy_of_the_encoder_keeps_its_weights() -> None:
+    encoder = TINY.load()
+    clip = _noise(5000)
+    waveform, lengths = torch.from_numpy(clip)[None], torch.tensor([len(clip)])
+    copied = copy.deepcopy(encoder)
+    source = RandomEncoder("tiny", n_blocks=2, width=32, seed=0, precision="float32")
+    source.load = lambda: copied  # type: ignore[method-assign]
+    (embedding,) = Embedding(source).extract([clip], ["a"])
+    with torch.inference_mode():
+        states, _ = encoder(waveform, lengths)
+    np.testing.assert_allclose(embedding[:, :32], states[:, 0].mean(1).numpy(), atol=2e-3)
