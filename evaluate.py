@@ -9,7 +9,7 @@ from ser.imports import quick_imports
 @command("evaluate")
 def main(cfg: DictConfig) -> float:
     """Score the run's best checkpoint and give its UAR."""
-    with quick_imports():
+    with quick_imports("ser.evaluate"):
         from ser.evaluate import evaluate
 
     return evaluate(cfg, given_overrides())

@@ -9,7 +9,7 @@ from ser.imports import quick_imports
 @command("sweep")
 def main(cfg: DictConfig) -> None:
     """Run what is missing of the sweep and print its table."""
-    with quick_imports():
+    with quick_imports("ser.sweep"):
         from ser.sweep import sweep
 
     sweep(cfg)

@@ -9,7 +9,7 @@ from ser.imports import quick_imports
 @command("train")
 def main(cfg: DictConfig) -> float:
     """Check the configuration, train, and give the monitored validation metric."""
-    with quick_imports():
+    with quick_imports("ser.run"):
         from ser.run import train
 
     return train(cfg, given_overrides())

@@ -18,7 +18,7 @@ GOALS = {HELP: 1.0, SER: 1.0, FIRST: 6.0}
 
 def stop_at_first_batch(overrides: list[str], told: Path) -> None:
     """Run train.py until its first training step; write down when that was."""
-    with quick_imports():  # as train.py does
+    with quick_imports("ser.task"):  # as train.py does
         from ser import task
 
     def first(*_: object) -> None:

@@ -19,11 +19,15 @@ _TORCHMETRICS_NEEDS = frozenset({"numpy", "torch"})
 
 
 @contextmanager
-def quick_imports() -> Iterator[None]:
-    """Import Lightning, and what uses it, within this: the collector waits.
+def quick_imports(module: str) -> Iterator[None]:
+    """Import this module, the first to need Lightning or MLflow, within: the collector waits.
 
-    What exists at the end is never collected, so do no other work inside.
+    What exists at the end is never collected, so do no other work inside. Where the module is
+    imported already, as in the later jobs of a multirun, this does nothing.
     """
+    if module in sys.modules:
+        yield
+        return
     gc.disable()
     try:
         _import_torchmetrics()

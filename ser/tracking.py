@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -219,9 +218,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _import_mlflow() -> None:
     """Import MLflow and its database store, .5 s sooner than its own use would."""
-    if "mlflow" not in sys.modules:
-        with quick_imports():
-            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    with quick_imports("mlflow"):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def git_commit() -> str:

@@ -6,10 +6,14 @@ import sys
 SCRIPT = """
 import gc, sys
 from ser.imports import quick_imports
-with quick_imports():
+with quick_imports("ser.run"):
     import ser.run
     assert not gc.isenabled()
 assert gc.isenabled() and gc.get_freeze_count() > 100_000
+frozen = gc.get_freeze_count()
+with quick_imports("ser.run"):
+    assert gc.isenabled()
+assert gc.get_freeze_count() <= frozen
 print(sorted({"scipy", "transformers", "matplotlib", "librosa"} & set(sys.modules)))
 
 from lightning_utilities.core.imports import RequirementCache, package_available
