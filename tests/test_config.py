@@ -45,7 +45,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(option, value, rule):
         ("model=wav2vec2 feature=mfcc",
          "model=wav2vec2 reads embedding, but feature=mfcc gives frames. "
          "Drop the feature= option: the model picks its own front-end."),
-        ("model=tim feature=mfcc_embedding",
+        ("model=tim feature=mfcc_embedding_speech",
          "model=tim reads frames, but feature=mfcc+embedding gives embedding and frames. "
          "Drop the feature= option: the model picks its own front-end."),
         ("model=ensemble feature=mfcc",
