@@ -146,8 +146,8 @@ def verdict(shape: Shape, table: Table, waveforms: list[Waveform]) -> str:
         f"threads, {duration_s / one_s:.0f} × on one. A clip of "
         f"{len(middle) / SAMPLE_RATE_HZ:.1f} s costs {mine / 1e9:.1f} G operations here and "
         f"{others / 1e9:.1f} there: with equal efficiency the ratio would be {others / mine:.2f}. "
-        f"One core reaches about {rate:.0f} GFLOP/s; a large float32 matrix product of torch's "
-        f"BLAS {peak:.0f}, which oneDNN's surpass on AMD."
+        f"One core reaches about {rate:.0f} GFLOP/s, {100 * rate / peak:.0f} % of a large float32 "
+        f"matrix product's {peak:.0f}."
     )
     text += (
         f" bfloat16 changes values by up to {bfloat16_difference(shape, middle):.1e} of the range."

@@ -14,6 +14,7 @@ import ser.config  # noqa: F401 - the settings of threads and memory that every 
 from bench.measure import matmul_gflops, measure, parser, publish
 from bench.worker import compare_workers, serve
 
+ALONE = "ours, 1 thread"
 CLIPS, FRAMES, FEATURES, BATCH, CLASSES, BLOCKS = 1296, 215, 39, 64, 8, 8
 RATE_HZ, HOP, SAMPLES = 22_050, 512, 110_000
 """TIM-Net's features of RAVDESS: clips over 110,000 samples are cut, shorter ones padded."""
@@ -105,12 +106,15 @@ def limit(seconds: float) -> str:
     """What the epoch's arithmetic alone takes at the rates measured on this machine."""
     import torch
 
+    from ser.models.onednn import add_product
+
     steps = sum(2 * FRAMES - min(2**block, FRAMES) for block in range(BLOCKS))  # taps with a frame
     forward = CLIPS * 2 * 2 * steps * 2 * FEATURES**2
     rows, width = BATCH * FRAMES, FEATURES + 1
-    left, right, out = torch.randn(2, rows, width), torch.randn(2, width, width), None
-    out = torch.empty_like(left)
-    call = lambda: [torch.bmm(left, right, out=out) for _ in range(20)]  # noqa: E731
+    left, right = torch.randn(2, rows, width), torch.randn(2, width, width)
+    out = torch.zeros_like(left)
+    both = list(zip(out, left, right, strict=True))
+    call = lambda: [add_product(*each) for _ in range(20) for each in both]  # noqa: E731
     rate = 20 * 4 * rows * width**2 / min(measure(call).seconds for _ in range(5)) / 1e9
     call = lambda: [torch.mul(left, out, out=out) for _ in range(20)]  # noqa: E731
     bandwidth = 20 * 12 * left.numel() / min(measure(call).seconds for _ in range(5)) / 1e9
@@ -133,13 +137,24 @@ def main() -> None:
     options.add_argument("--ravdess", type=Path, help="folder of RAVDESS clips, for their lengths")
     options.add_argument("--keras-python", type=Path, help="Python that has tensorflow-cpu")
     options.add_argument("--serve", choices=("ours", "straight"), help=argparse.SUPPRESS)
+    options.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # on one thread
     given = options.parse_args()
+    if given.alone:
+        import torch
+
+        torch.set_num_threads(1)
     if given.serve == "straight":
         return serve_straight()
     if given.serve == "ours":
         return serve_ours(ravdess_lengths(given.ravdess) if given.ravdess else None)
     me = [sys.executable, "-m", "bench.tim_epoch", "--serve"]
-    commands = {"ours": [*me, "ours"], "PyTorch's Conv1d and BatchNorm1d": [*me, "straight"]}
+    straight, port_alone = "PyTorch's Conv1d and BatchNorm1d", "PyTorch's layers, 1 thread"
+    commands = {
+        "ours": [*me, "ours"],
+        straight: [*me, "straight"],
+        ALONE: [*me, "ours", "--alone"],
+        port_alone: [*me, "straight", "--alone"],
+    }
     notes = []
     true = "ours, RAVDESS's own lengths"
     if given.ravdess:
@@ -157,8 +172,10 @@ def main() -> None:
     else:
         notes.append("Keras: not run, no --keras-python given.")
     table = compare_workers(commands, given.repeats)
+    ratio = float(np.median(table.ratios(port_alone, against=ALONE)))
+    notes.append(f"On one thread PyTorch's layers take {ratio:.2f} times as long as ours.")
     if given.ravdess:
-        for name in set(commands) - {true, "ours"}:
+        for name in set(commands) - {true, "ours", ALONE, port_alone}:
             ratios = sorted(table.ratios(name, against=true))
             middle = ratios[len(ratios) // 2]
             notes.append(
