@@ -61,7 +61,8 @@ def batch_of(logits: Tensor = LOGITS, target: Tensor = TARGET, first: int = 0) -
 
 def task_of(model: EmotionModel | None = None, **changes: Any) -> EmotionClassifier:
     options = {
-        "augment": BatchAugment(voice=None, specaugment=None, mixup_alpha=0.0), "label_smoothing": 0.0,
+        "augment": BatchAugment(voice=None, specaugment=None, mixup_alpha=0.0),
+        "label_smoothing": 0.0,
         "clip_weights": None, "optimizer": lambda p: torch.optim.SGD(p, lr=0.1),
         "schedule": constant, "monitor": "val/uar", "mode": "max", "card": {"classes": ["sad"]},
     }  # fmt: skip
