@@ -15,7 +15,7 @@ from ser.calibration import (
     risk_coverage,
     width_bins,
 )
-from ser.plots import BEST_COLOUR, TRAIN_COLOUR, VAL_COLOUR, new_figure, unframed
+from ser.plots import MARK_COLOUR, TRAIN_COLOUR, VAL_COLOUR, new_figure, unframed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,6 +136,6 @@ def _mark_threshold(axes: "Axes", confidence: Values, right: Flags, below: float
     share, risk = 100 * answered.mean(), 100 * float(np.mean(~right[answered]))
     label = f"abstain below {below:.2f}: {share:.0f} % answered, {risk:.1f} % of them wrong"
     axes.plot(
-        share, risk, "o", color=BEST_COLOUR, markersize=9, zorder=5, clip_on=False, label=label
+        share, risk, "o", color=MARK_COLOUR, markersize=9, zorder=5, clip_on=False, label=label
     )
-    axes.vlines(share, 0, risk, color=BEST_COLOUR, linestyle="--", linewidth=1)
+    axes.vlines(share, 0, risk, color=MARK_COLOUR, linestyle="--", linewidth=1)

@@ -77,11 +77,13 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def standard_callbacks(
-    folder: Path, *, seed: int, monitor: str, mode: str, patience: int
+    folder: Path, *, seed: int, keep: str, monitor: str, mode: str, patience: int
 ) -> tuple[list[Callback], History]:
     """What every training run has, and its history.
 
-    The best and the last checkpoint are `best.ckpt` and `last.ckpt` in `folder`.
+    The last checkpoint is `last.ckpt` in `folder`. With `keep` best the best one is `best.ckpt`
+    beside it, and training stops after `patience` epochs without a better one; with `keep` last
+    nothing is chosen.
     """
     history = History()
     best = BestCheckpoint(
@@ -99,6 +101,7 @@ def standard_callbacks(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    stopping = EarlyStopping(monitor, mode=mode, patience=patience)
+    choosing = [EarlyStopping(monitor, mode=mode, patience=patience), best]
     shown = RichProgressBar() if sys.stdout.isatty() else EpochLines()
-    return [SeedEpochs(seed), history, stopping, shown, best, last], history
+    always = [SeedEpochs(seed), history, shown, last]
+    return (always if keep == "last" else always + choosing), history

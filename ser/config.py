@@ -210,6 +210,7 @@ def check(cfg: DictConfig) -> None:
         "dataset.source": (cfg.dataset.source, ("auto", "combined", "corpus", "demo")),
         "dataset.labels": (cfg.dataset.labels, ("native", "eight", "seven", "six", "four")),
         "monitor.mode": (cfg.monitor.mode, ("max", "min")),
+        "keep": (cfg.keep, ("last", "best")),
     }
     for option, (value, allowed) in choices.items():
         if value not in allowed:

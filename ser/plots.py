@@ -25,7 +25,7 @@ FIGURE_NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
 DPI = 150  # sharp on a doubled screen, under 200 kB a file
 TITLE_CHARACTERS_PER_INCH = 8.5  # 13 points, bold
 CELL_IN = 0.62  # a matrix cell in inches: four digits at 10 points fit
-TRAIN_COLOUR, VAL_COLOUR, BEST_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
+TRAIN_COLOUR, VAL_COLOUR, MARK_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
 
 
 def new_figure(width_in: float, height_in: float, title: str) -> "Figure":
@@ -67,12 +67,15 @@ def confusion_figure(
     return figure
 
 
-def training_figure(history: pd.DataFrame, title: str, monitor: str, mode: str) -> "Figure":
-    """Loss and UAR of train and validation by epoch, the best epoch marked.
+def training_figure(
+    history: pd.DataFrame, title: str, monitor: str, mode: str, keep: str
+) -> "Figure":
+    """Loss and UAR of train and validation by epoch, the kept epoch marked.
 
     ``history`` has one row an epoch (a column ``epoch``, or the index) and any of the columns
-    train/loss, val/loss, train/uar, val/uar; ``monitor`` is the column that chose the checkpoint,
-    ``mode`` "max" or "min". Raises SerError when the monitored column is absent or empty.
+    train/loss, val/loss, train/uar, val/uar; ``monitor`` is the monitored column, ``mode`` "max"
+    or "min", ``keep`` "last" or "best" by these. Raises SerError when the monitored column is
+    absent or empty.
     """
     if monitor not in history or history[monitor].isna().all():
         raise SerError(
@@ -81,13 +84,15 @@ def training_figure(history: pd.DataFrame, title: str, monitor: str, mode: str) 
         )
     epochs = history.set_index("epoch") if "epoch" in history else history
     watched = epochs[monitor]
-    row = int(watched.argmax() if mode == "max" else watched.argmin())
-    best = int(epochs.index[row])
-    figure = new_figure(10, 4, f"{title}\nbest {monitor} {watched.iloc[row]:.3f} at epoch {best}")
+    best_row = int(watched.argmax() if mode == "max" else watched.argmin())
+    row = best_row if keep == "best" else len(watched) - 1
+    kept = int(epochs.index[row])
+    what = f"{monitor} {watched.iloc[row]:.3f} at epoch {kept}, the {keep} one"
+    figure = new_figure(10, 4, f"{title}\n{what}")
     for axes, metric, label in zip(
         figure.subplots(1, 2), ("loss", "uar"), ("loss", "UAR"), strict=True
     ):
-        _curves(axes, epochs, metric, best)
+        _curves(axes, epochs, metric, kept)
         axes.set_ylabel(label, fontsize=11)
     return figure
 
@@ -172,7 +177,7 @@ def _matrix(
     axes.set_xlabel("predicted emotion", fontsize=11)
 
 
-def _curves(axes: "Axes", history: pd.DataFrame, metric: str, best: int) -> None:
+def _curves(axes: "Axes", history: pd.DataFrame, metric: str, kept: int) -> None:
     """Draw train and validation of one metric, and the epoch whose checkpoint was kept."""
     marker = "o" if len(history) <= 30 else ""  # single epochs are visible up to about thirty
     for split, colour in (("train", TRAIN_COLOUR), ("val", VAL_COLOUR)):
@@ -180,7 +185,7 @@ def _curves(axes: "Axes", history: pd.DataFrame, metric: str, best: int) -> None
         if column is not None and column.notna().any():
             known = column.dropna()
             axes.plot(known.index, known, color=colour, marker=marker, markersize=3.5, label=split)
-    axes.axvline(best, color=BEST_COLOUR, linestyle="--", linewidth=1, label=f"best ({best})")
+    axes.axvline(kept, color=MARK_COLOUR, linestyle="--", linewidth=1, label=f"kept ({kept})")
     axes.set_xlabel("epoch", fontsize=11)
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False)

@@ -71,7 +71,7 @@ UNFINGERPRINTED = ("resume", "runs_root", "cache_root", "data_root", "logger", "
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
-    """Train, keep the best checkpoint on validation, score it; gives the monitored metric.
+    """Train, keep one epoch's checkpoint, score it; gives its monitored metric.
 
     With `resume` the named run is gone on with, under its own configuration. `overrides` are the
     options as the user gave them, by which runs are told apart in tables.
@@ -159,12 +159,9 @@ def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, floa
     cfg = job.cfg
     data = build_data(cfg, job.material, job.features)
     task = build_task(job, data)
+    choice = {"monitor": cfg.monitor.metric, "mode": cfg.monitor.mode, "keep": cfg.keep}
     callbacks, history = standard_callbacks(
-        folder.checkpoints,
-        seed=cfg.seed,
-        monitor=cfg.monitor.metric,
-        mode=cfg.monitor.mode,
-        patience=cfg.early_stopping.patience,
+        folder.checkpoints, seed=cfg.seed, patience=cfg.early_stopping.patience, **choice
     )
     trainer = build_trainer(cfg, callbacks, logger)
     task.model.fit(lambda: data.in_order("train"))
@@ -173,7 +170,7 @@ def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, floa
         if last is not None:
             load_checkpoint(last)  # a clear error for a damaged file
         trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=last)
-        write_curves(folder.path, history.rows, job.title, cfg.monitor.metric, cfg.monitor.mode)
+        write_curves(folder.path, history.rows, job.title, **choice)
     else:
         task.model.adapt(data.val_dataloader)
         trainer.validate(task, data.val_dataloader(), verbose=False)
@@ -190,8 +187,9 @@ def score_run(
     data: EmotionDataModule,
     trainer: pl.Trainer,
 ) -> dict[str, float]:
-    """Score the best checkpoint on validation, and once on test."""
-    checkpoint = load_checkpoint(folder.best)
+    """Score the kept epoch's checkpoint on validation, and once on test."""
+    last = job.cfg.keep == "last" and task.model.trainable
+    checkpoint = load_checkpoint(folder.last if last else folder.best)
     task.load_state_dict(checkpoint["state_dict"])
     task.model.calibrate(lambda: data.in_order("val"))
     table, classes = job.material.speech.table, job.material.speech.classes

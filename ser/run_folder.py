@@ -28,12 +28,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """`best.ckpt` and `last.ckpt`."""
+        """`best.ckpt` (scored) and `last.ckpt`."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
-        """The checkpoint that validation chose."""
+        """The checkpoint that is scored: of the epoch that was kept, all statistics fitted."""
         return self.checkpoints / "best.ckpt"
 
     @property

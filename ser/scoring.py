@@ -126,7 +126,13 @@ def _write_subgroups(
 
 
 def write_curves(
-    folder: Path, history: Sequence[Mapping[str, float]], title: str, monitor: str, mode: str
+    folder: Path,
+    history: Sequence[Mapping[str, float]],
+    title: str,
+    *,
+    monitor: str,
+    mode: str,
+    keep: str,
 ) -> None:
     """history.csv and the training curves, in `folder`."""
     from ser.plots import training_figure
@@ -135,5 +141,5 @@ def write_curves(
     table.index = table.index.astype(int)
     table.to_csv(folder / "history.csv")
     (folder / "figures").mkdir(exist_ok=True)
-    figure = training_figure(table, title, monitor, mode)
+    figure = training_figure(table, title, monitor, mode, keep)
     figure.savefig(folder / "figures" / "training_curves.png")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ser.plots import BEST_COLOUR, TRAIN_COLOUR, VAL_COLOUR, new_figure, unframed
+from ser.plots import MARK_COLOUR, TRAIN_COLOUR, VAL_COLOUR, new_figure, unframed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def extremes(rows: pd.DataFrame, most: int) -> pd.DataFrame:
 
 def _interval(axes: "Axes", place: float, row: "pd.Series[Any]") -> None:
     gap, low, high = (100 * float(row[name]) for name in ("gap", "gap_low", "gap_high"))
-    colour = BEST_COLOUR if high < 0 else VAL_COLOUR if low > 0 else TRAIN_COLOUR
+    colour = MARK_COLOUR if high < 0 else VAL_COLOUR if low > 0 else TRAIN_COLOUR
     style = "-" if row["resampled"] == "speakers" else DASHES
     axes.plot([low, high], [place, place], color=colour, linewidth=2, linestyle=style)
     face = "white" if row["confounded_with"] else colour
@@ -73,7 +73,7 @@ def _finish(axes: "Axes", ticks: list[float], names: list[str], end: float) -> N
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     handles = [
-        Line2D([], [], color=BEST_COLOUR, marker="o", label="worse than the rest"),
+        Line2D([], [], color=MARK_COLOUR, marker="o", label="worse than the rest"),
         Line2D([], [], color=VAL_COLOUR, marker="o", label="better"),
         Line2D([], [], color=TRAIN_COLOUR, marker="o", label="interval holds zero"),
         Line2D([], [], color="black", linestyle=DASHES, label="clips drawn, one speaker"),

@@ -44,7 +44,8 @@ class Scripted(pl.LightningModule):
 def run(
     folder: Path, task: Scripted, epochs: int, resume: Path | None = None, **changes: object
 ) -> tuple[pl.Trainer, History]:
-    options = {"seed": 5, "monitor": task.name, "mode": "max", "patience": 2} | changes
+    options = {"seed": 5, "keep": "best", "monitor": task.name, "mode": "max", "patience": 2}
+    options |= changes
     callbacks, history = standard_callbacks(folder, **options)  # type: ignore[arg-type]
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=epochs, logger=False, callbacks=callbacks,
@@ -65,6 +66,12 @@ def test_the_best_and_the_last_epoch_are_kept(tmp_path):
     run(tmp_path, Scripted([0.2, 0.6, 0.5]), epochs=3)
     assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt"}
     assert weight_in(tmp_path / "best.ckpt") == 2 and weight_in(tmp_path / "last.ckpt") == 3
+
+
+def test_with_keep_last_no_epoch_is_chosen_and_none_left_out(tmp_path):
+    trainer, _ = run(tmp_path, Scripted([0.6, 0.5, 0.4, 0.3]), epochs=4, keep="last", patience=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert trainer.current_epoch == 4 and weight_in(tmp_path / "last.ckpt") == 4
 
 
 def test_a_loss_is_best_when_it_is_least(tmp_path):
@@ -133,6 +140,8 @@ def test_one_line_an_epoch(caplog):
 @pytest.mark.parametrize(("terminal", "shown"), [(True, "RichProgressBar"), (False, "EpochLines")])
 def test_a_bar_on_a_terminal_and_lines_elsewhere(tmp_path, monkeypatch, terminal, shown):
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    callbacks, _ = standard_callbacks(tmp_path, seed=0, monitor="val/uar", mode="max", patience=1)
+    callbacks, _ = standard_callbacks(
+        tmp_path, seed=0, keep="last", monitor="val/uar", mode="max", patience=1
+    )
     names = {type(callback).__name__ for callback in callbacks}
     assert {"RichProgressBar", "EpochLines"} & names == {shown}

@@ -93,38 +93,38 @@ def test_a_long_title_is_wrapped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("monitor", "mode", "best"), [("val/uar", "max", 3), ("val/loss", "min", 2)]
+    ("monitor", "mode", "keep", "kept"),
+    [("val/uar", "max", "best", 3), ("val/loss", "min", "best", 2), ("val/uar", "max", "last", 4)],
 )
 @pytest.mark.parametrize("split_columns", [("train/loss", "train/uar"), ()])
 def test_curves_mark_the_epoch_that_was_kept(
-    monitor: str, mode: str, best: int, split_columns: tuple[str, ...]
+    monitor: str, mode: str, keep: str, kept: int, split_columns: tuple[str, ...]
 ) -> None:
     history = pd.DataFrame(
         {"val/loss": [2, 1.5, 1.0, 1.2, 1.3], "val/uar": [0.2, 0.4, np.nan, 0.6, 0.5]}
     ).assign(**dict.fromkeys(split_columns, 0.5))
-    figure = plots.training_figure(history, "tim", monitor, mode)
-    assert f"best {monitor} {history[monitor][best]:.3f} at epoch {best}" in "\n".join(
-        texts(figure)
-    )
+    figure = plots.training_figure(history, "tim", monitor, mode, keep)
+    words = f"{monitor} {history[monitor][kept]:.3f} at epoch {kept}, the {keep} one"
+    assert words in "\n".join(texts(figure))
     for axes in figure.axes:
         drawn = {line.get_label(): line.get_xdata() for line in axes.get_lines()}
-        assert list(drawn[f"best ({best})"]) == [best, best]
+        assert list(drawn[f"kept ({kept})"]) == [kept, kept]
         assert ("train" in drawn) == bool(split_columns)
     check_nothing_is_cut_off(figure)
 
 
 def test_curves_take_epochs_from_a_column() -> None:
     history = pd.DataFrame({"epoch": [5, 6, 7], "val/uar": [0.1, 0.3, 0.2]})
-    figure = plots.training_figure(history, "tim", "val/uar", "max")
+    figure = plots.training_figure(history, "tim", "val/uar", "max", "best")
     assert "at epoch 6" in "\n".join(texts(figure))
 
 
 def test_curves_without_the_monitored_figure_are_an_error() -> None:
     history = pd.DataFrame({"val/uar": [np.nan], "val/loss": [1.0]})
     with pytest.raises(SerError, match=r"has no val/uar: it has val/uar, val/loss\. "):
-        plots.training_figure(history, "tim", "val/uar", "max")
+        plots.training_figure(history, "tim", "val/uar", "max", "best")
     with pytest.raises(SerError, match="has no val/war"):
-        plots.training_figure(history, "tim", "val/war", "max")
+        plots.training_figure(history, "tim", "val/war", "max", "best")
 
 
 @pytest.mark.parametrize("arms", [["tim"], ["tim", "wav2vec2", "ensemble"]])
