@@ -1,7 +1,7 @@
 """The loop that one writes without a framework: `python -m bench.bare_loop FILE FOLDER`.
 
-Trains the network in FILE (from bench.warm_run) with the recipe of conf/, keeps the best epoch on
-validation and the last one in FOLDER, and scores the best one on the test part.
+Trains the network in FILE (from bench.warm_run) with the recipe of conf/, keeps the last epoch in
+FOLDER, and scores it on the test part.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def score(model: torch.nn.Module, part: Batch, batch_size: int) -> float:
 
 
 def train(given: dict, folder: Path) -> None:
-    """Every epoch: train, validate, save the last weights, and the best ones."""
+    """Every epoch: train, validate, save the weights."""
     model, weights, size, epochs = (given[k] for k in ("model", "weights", "batch", "epochs"))
     train, target = given["train"], given["train"].target
     model.fit(lambda: [train])
@@ -50,7 +50,6 @@ def train(given: dict, folder: Path) -> None:
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    best = -1.0
     for epoch in range(epochs):
         model.train()
         for rows in torch.randperm(len(target)).split(size):
@@ -70,10 +69,6 @@ def train(given: dict, folder: Path) -> None:
         print(f"epoch {epoch + 1} val/uar {uar:.3f}")
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
         torch.save(state, folder / "last.pt")
-        if uar >= best:
-            best = uar
-            torch.save(state, folder / "best.pt")
-    model.load_state_dict(torch.load(folder / "best.pt", weights_only=True)["model"])
     if model.refits:
         model.refit(lambda: [train, given["val"]])
     print(f"test/uar {score(model, given['test'], size):.3f}")

@@ -21,7 +21,7 @@ def overrides_of(text: str, encoder_path: Path | None, runs: Path) -> list[str]:
     given = ["model=ensemble", "augment=none", *shlex.split(text)]
     if encoder_path:
         given.append(f"encoder.path={encoder_path.absolute()}")
-    return [*given, f"early_stopping.patience={EPOCHS}", f"runs_root={runs}"]
+    return [*given, f"runs_root={runs}"]
 
 
 def prepare(overrides: list[str], target: Path) -> None:
