@@ -19,7 +19,7 @@ from bench.encoders import wav2vec2_base
 from bench.measure import Table, compare, fail, markdown, parser, publish
 from bench.speech import add_root, ravdess
 from ser.audio import SAMPLE_RATE_HZ, load_waveform
-from ser.features import Embedding
+from ser.features import Embedding, SpeechEmbedding
 from ser.metrics import confusion, uar
 from ser.models.wav2vec2 import Wav2Vec2Model
 from ser.predict import Recognizer
@@ -69,10 +69,18 @@ def untrained() -> Row:
 def smaller(row: Row, kind: str) -> Row:
     """The same arm on another form of its encoder."""
     features = tuple(
-        Embedding(Compact(feature.encoder, kind)) if isinstance(feature, Embedding) else feature
+        compacted(feature, kind) if isinstance(feature, Embedding) else feature
         for feature in row.recognizer.features
     )
     return Row(dataclasses.replace(row.recognizer, features=features))
+
+
+def compacted(feature: Embedding, kind: str) -> Embedding:
+    """The same statistics of another form of the encoder."""
+    encoder = Compact(feature.encoder, kind)
+    if isinstance(feature, SpeechEmbedding):
+        return SpeechEmbedding(encoder, feature.statistics)
+    return Embedding(encoder)
 
 
 def weigh(row: Row) -> None:
