@@ -99,7 +99,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     So a resumed run sees the very batches of an uninterrupted one. With `weights` clips are drawn
     with replacement. Batches are cut from pools of `pool_batches` batches sorted by length, so
-    that little is padded; the order of the batches is random.
+    that little is padded; the order of the batches is random. A clip that would be left over alone
+    joins the batch before: batch normalisation has nothing to go by on one clip.
     """
 
     def __init__(
@@ -122,7 +123,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self._lengths) // self._batch_size)
+        n, size = len(self._lengths), self._batch_size
+        alone = size > 1 and n > size and n % size == 1
+        return n // size if alone else -(-n // size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         draw = np.random.default_rng((self._seed, self._epoch))
@@ -135,9 +138,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         for start in range(0, n, self._pool):
             part = order[start : start + self._pool]
             order[start : start + self._pool] = part[np.argsort(self._lengths[part], kind="stable")]
-        cuts = draw.permutation(len(self)) * self._batch_size
-        for cut in cuts:
-            chosen = slice(cut, cut + self._batch_size)
+        last = len(self) - 1
+        for number in draw.permutation(len(self)):
+            first = number * self._batch_size
+            chosen = slice(first, n if number == last else first + self._batch_size)
             yield [(int(p), int(v)) for p, v in zip(order[chosen], version[chosen], strict=True)]
 
 

@@ -107,6 +107,17 @@ def test_streams_of_fixed_shape_have_versions_too(tmp_path):
     assert dataset.durations().tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("n", "size", "sizes"),
+    [(9, 4, [4, 5]), (8, 4, [4, 4]), (10, 4, [2, 4, 4]), (1, 4, [1]), (5, 4, [5]), (3, 1, [1] * 3)],
+)
+def test_no_clip_is_left_over_alone(tmp_path, n, size, sizes):
+    sampler = sampler_of(dataset_of(tmp_path, list(range(1, n + 1))), batch_size=size)
+    batches = list(sampler)
+    assert sorted(len(batch) for batch in batches) == sizes and len(sampler) == len(sizes)
+    assert sorted(place for batch in batches for place, _ in batch) == list(range(n))
+
+
 def test_an_epoch_visits_each_clip_once(tmp_path):
     sampler = sampler_of(dataset_of(tmp_path, [5, 1, 4, 2, 3, 9, 8, 7, 6, 10, 11]))
     batches = list(sampler)
