@@ -251,7 +251,9 @@ def test_copies_of_training_clips_hear_training_voices_only(project, monkeypatch
     mixed = set(augment.voices.by_speaker)
     assert mixed and mixed.isdisjoint({*test["speaker"], *val["speaker"]})
     assert mixed == set(card["speakers"]) - set(val["speaker"])
-    stored = [p.read_text() for p in (project / "cache/features").glob("Embedding-*/settings.txt")]
+    stored = [
+        p.read_text() for p in (project / "cache/features").glob("SpeechEmbedding-*/settings.txt")
+    ]
     assert sum('"steps"' in text for text in stored) == 2
 
 
