@@ -53,7 +53,7 @@ def write_model_card(
         _identity(cfg, material, folder)
         | _network(cfg, model, features, metrics)
         | _data(material)
-        | _results(material, model, folder, metrics)
+        | _results(cfg, material, model, folder, metrics)
     )
     text = environment.get_template("model_card.md").render(facts)
     path = folder.path / CARD
@@ -173,14 +173,18 @@ def _corpus(name: str, clips: pd.DataFrame, synthetic: bool) -> dict[str, str]:
 
 
 def _results(
-    material: Material, model: EmotionModel, folder: RunFolder, metrics: Mapping[str, float]
+    cfg: DictConfig,
+    material: Material,
+    model: EmotionModel,
+    folder: RunFolder,
+    metrics: Mapping[str, float],
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "figures_table": "",
         "figure_notes": [],
         "class_table": "",
         "level": f"{100 * LEVEL:.0f}",
-        "validation": _validation(model, metrics),
+        "validation": _validation(cfg, model, metrics),
         "calibration": calibration_text(metrics),
         "subgroups": subgroups_text(folder.path),
         "robustness": robustness_text(folder.path),
@@ -197,10 +201,10 @@ def _results(
     }
 
 
-def _validation(model: EmotionModel, metrics: Mapping[str, float]) -> str:
+def _validation(cfg: DictConfig, model: EmotionModel, metrics: Mapping[str, float]) -> str:
     figures = f"UAR {metrics['best/uar']:.3f}, WAR {metrics['best/war']:.3f} on "
     figures += f"{metrics['best/clips']:.0f} clips."
-    if model.trainable:
+    if model.trainable and cfg.get("keep", "best") == "best":  # runs of before have no keep
         return f"On validation, which chose the checkpoint: {figures} Too good to quote for that."
     return f"On validation: {figures}"
 

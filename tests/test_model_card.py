@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from ser import card_facts as facts
 from ser.metrics import confusion, uar
-from ser.model_card import _notes, figures_table
+from ser.model_card import _notes, _validation, figures_table
 from ser.models.chance import Chance
 from ser.models.linear import Linear
 from ser.models.pooling import FrameScaler
@@ -157,3 +159,12 @@ def test_what_was_measured_is_quoted(tmp_path: Path) -> None:
 def test_every_licence_is_of_an_encoder_option(repo: str) -> None:
     conf = Path(__file__).resolve().parent.parent / "conf" / "encoder"
     assert any(f"repo: {repo}\n" in path.read_text() for path in conf.glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("keep", "said"), [("best", True), ("last", False), (None, True)])
+def test_validation_is_said_to_have_chosen_only_where_it_did(keep: str | None, said: bool) -> None:
+    metrics = {"best/uar": 0.5, "best/war": 0.6, "best/clips": 10.0}
+    cfg = OmegaConf.create({} if keep is None else {"keep": keep})
+    text = _validation(cfg, SimpleNamespace(trainable=True), metrics)  # type: ignore[arg-type]
+    assert "UAR 0.500, WAR 0.600 on 10 clips." in text
+    assert ("Too good to quote" in text) == said
