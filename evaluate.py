@@ -8,7 +8,7 @@ from ser.imports import quick_imports
 
 @command("evaluate")
 def main(cfg: DictConfig) -> float:
-    """Score the run's best checkpoint and give its UAR."""
+    """Score the run's kept checkpoint and give its UAR."""
     with quick_imports("ser.evaluate"):
         from ser.evaluate import evaluate
 

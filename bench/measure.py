@@ -261,9 +261,17 @@ def _command(name: str, options: argparse.Namespace) -> str:
         elif isinstance(value, bool):
             words += [flag] if value else []
         elif value is not None:
-            words.append(f"{flag} {value}")
+            words.append(f"{flag} {_as_given(str(value))}")
     threads = os.environ.get("OMP_NUM_THREADS")
     return (f"OMP_NUM_THREADS={threads} " if threads else "") + " ".join(words)
+
+
+def _as_given(value: str) -> str:
+    """A value as a reader can give it: quoted where it is several words, without our folders."""
+    from ser.results_page import without_folders
+
+    words = [without_folders(word) for word in value.split()]
+    return f'"{" ".join(words)}"' if len(words) > 1 else value
 
 
 def write_section(document: Path, name: str, text: str) -> None:

@@ -77,13 +77,12 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def standard_callbacks(
-    folder: Path, *, seed: int, keep: str, monitor: str, mode: str, patience: int
+    folder: Path, *, seed: int, keep: str, monitor: str, mode: str, patience: int | None
 ) -> tuple[list[Callback], History]:
     """What every training run has, and its history.
 
-    The last checkpoint is `last.ckpt` in `folder`. With `keep` best the best one is `best.ckpt`
-    beside it, and training stops after `patience` epochs without a better one; with `keep` last
-    nothing is chosen.
+    The last checkpoint is `last.ckpt` in `folder`; with `keep` best the best one is `best.ckpt`
+    beside it. With `patience` training stops after so many epochs without a better one.
     """
     history = History()
     best = BestCheckpoint(
@@ -101,7 +100,10 @@ def standard_callbacks(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    choosing = [EarlyStopping(monitor, mode=mode, patience=patience), best]
     shown = RichProgressBar() if sys.stdout.isatty() else EpochLines()
-    always = [SeedEpochs(seed), history, shown, last]
-    return (always if keep == "last" else always + choosing), history
+    callbacks = [SeedEpochs(seed), history, shown, last]
+    if keep == "best":
+        callbacks.append(best)
+    if patience is not None:
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience))
+    return callbacks, history

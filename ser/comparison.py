@@ -34,7 +34,7 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
     rows = [dict(row) for row in compare_rows(children)]
     part = "test" if all("test/uar" in row for row in rows) else "best"
     metrics = [f"{part}/{name}" for name in SHOWN]
-    where = "test part" if part == "test" else "validation part, best checkpoint"
+    where = "test part" if part == "test" else "validation part, kept checkpoint"
     title = f"{len(children)} runs, {where}; folds pooled, mean ± sd over seeds"
     if (children["synthetic"] == "true").any():
         title += "; SYNTHETIC SPEECH"

@@ -219,8 +219,9 @@ def check(cfg: DictConfig) -> None:
         "loader.batch_size": cfg.loader.batch_size,
         "loader.pool_batches": cfg.loader.pool_batches,
         "trainer.max_epochs": cfg.trainer.max_epochs,
-        "early_stopping.patience": cfg.early_stopping.patience,
     }
+    if cfg.early_stopping.patience is not None:
+        positive["early_stopping.patience"] = cfg.early_stopping.patience
     for option, value in positive.items():
         if not isinstance(value, int) or value < 1:
             raise SerError(f"{option}={value}: it must be a whole number of at least 1.")

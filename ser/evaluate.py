@@ -53,7 +53,7 @@ class _Predictor(pl.LightningModule):
 
 
 def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
-    """Score the run's best checkpoint; gives its UAR. `overrides` are as the user gave them."""
+    """Score the run's kept checkpoint; gives its UAR. `overrides` are as the user gave them."""
     quieten()
     if cfg.part not in ("test", "val") or cfg.seen not in ("drop", "keep"):
         raise SerError(f"part={cfg.part} seen={cfg.seen}: part is test or val, seen drop or keep.")

@@ -42,7 +42,7 @@ def headline(metrics: Mapping[str, float]) -> str:
     part = "test" if "test/uar" in metrics else "best"
     prefix = f"{part}/"
     figures = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
-    where = "Test part" if part == "test" else "Validation part, best checkpoint"
+    where = "Test part" if part == "test" else "Validation part, kept checkpoint"
     return f"{where}\n\n{markdown(_figure_cells(figures))}"
 
 

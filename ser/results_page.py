@@ -257,8 +257,13 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def without_folders(word: str) -> str:
+    """An option whose value is a folder outside the project: its last name only."""
+    return re.sub(r"=/(?:[^/]+/)*([^/]+)/?$", r"=…/\1", word)
+
+
 def command_text(script: str, words: Sequence[str]) -> str:
-    """The command as a reader can give it; of a folder outside the project, its last name only."""
-    shown = [re.sub(r"=/(?:[^/]+/)*([^/]+)/?$", r"=…/\1", word) for word in words]
+    """The command as a reader can give it."""
+    shown = [without_folders(word) for word in words]
     quoted = [f'"{word}"' if re.search(r"[\[\]{}()*? ;&|<>$]", word) else word for word in shown]
     return " ".join(["python", script, *quoted])

@@ -20,28 +20,35 @@ class VoiceChange(nn.Module):
     It is a linear map of the cepstra (Pitz and Ney, IEEE Trans. Speech Audio Proc. 2005), so
     it costs a small matrix product. Pitch moves along, voicing and level stay.
 
-    It is for the frames of `MfccProsody`, known by their width. Frames of another width are no
-    such cepstra: they are stretched in time alone.
+    It is for the frames of `MfccProsody` without deltas. Other frames, of no MFCC or of another
+    width, are stretched in time alone.
     """
 
     maps: Tensor
 
     def __init__(
-        self, *, n_mfcc: int, n_mels: int, sample_rate_hz: int, warp: float, tempo: float
+        self,
+        *,
+        n_mfcc: int | None,
+        n_mels: int | None,
+        sample_rate_hz: int | None,
+        warp: float,
+        tempo: float,
     ) -> None:
         """Choose the ranges.
 
         Args:
-            n_mfcc, n_mels, sample_rate_hz: as of the frames, without deltas.
+            n_mfcc, n_mels, sample_rate_hz: as of the frames; None where they are no MFCC.
             warp: logarithm of the largest factor of frequency; the smallest is its inverse.
             tempo: likewise of the tempo.
         """
         super().__init__()
         self.tempo = tempo
-        factors = torch.linspace(-warp, warp, STEPS if warp else 1).exp()
-        maps = torch.stack(
-            [cepstral_map(float(a), n_mfcc, n_mels, sample_rate_hz) for a in factors]
-        )
+        maps = torch.empty(0, 0, 0)
+        if n_mfcc is not None and n_mels is not None and sample_rate_hz is not None:
+            factors = torch.linspace(-warp, warp, STEPS if warp else 1).exp().tolist()
+            every = [cepstral_map(factor, n_mfcc, n_mels, sample_rate_hz) for factor in factors]
+            maps = torch.stack(every)
         self.register_buffer("maps", maps, persistent=False)  # (STEPS, features, features)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

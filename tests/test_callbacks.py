@@ -69,7 +69,7 @@ def test_the_best_and_the_last_epoch_are_kept(tmp_path):
 
 
 def test_with_keep_last_no_epoch_is_chosen_and_none_left_out(tmp_path):
-    trainer, _ = run(tmp_path, Scripted([0.6, 0.5, 0.4, 0.3]), epochs=4, keep="last", patience=1)
+    trainer, _ = run(tmp_path, Scripted([0.6, 0.5, 0.4, 0.3]), epochs=4, keep="last", patience=None)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
     assert trainer.current_epoch == 4 and weight_in(tmp_path / "last.ckpt") == 4
 
@@ -85,6 +85,11 @@ def test_training_stops_after_patience_epochs_without_gain(tmp_path):
     assert trainer.current_epoch == 4
     assert [row["epoch"] for row in history.rows] == [0, 1, 2, 3]
     assert [row["val/uar"] for row in history.rows] == pytest.approx(figures[:4])
+
+
+def test_training_stops_early_whatever_is_kept(tmp_path):
+    trainer, _ = run(tmp_path, Scripted([0.6, 0.5, 0.4, 0.3]), epochs=4, keep="last", patience=1)
+    assert trainer.current_epoch == 2 and weight_in(tmp_path / "last.ckpt") == 2
 
 
 def test_a_resumed_run_draws_and_remembers_what_an_uninterrupted_one_does(tmp_path):

@@ -137,7 +137,7 @@ def test_without_test_figures_the_validation_part_is_compared(printed):
     closed = child("model=tim")
     closed = {key: value for key, value in closed.items() if not key.startswith("test/")}
     tell_comparison(Kept(pd.DataFrame([closed, child("model=linear")])), "parent")
-    assert "2 runs, validation part, best checkpoint" in printed.getvalue()
+    assert "2 runs, validation part, kept checkpoint" in printed.getvalue()
     assert "best/uar" in printed.getvalue() and "test/uar" not in printed.getvalue()
 
 

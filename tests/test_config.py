@@ -95,9 +95,16 @@ def test_an_option_that_is_left_out_is_named():
 
 
 def test_what_a_class_refuses_reaches_the_user_as_it_was_said():
-    cfg = composed("model=tim", "feature.mfcc.feature.deltas=7")
+    cfg = composed("model=tim", "feature.mfcc.feature.mfcc.deltas=7")
     with pytest.raises(SerError, match=r"^feature mfcc: deltas=7, but only 0, 1 and 2"):
         build(cfg.feature.mfcc)
+
+
+def test_the_voices_follow_the_front_end():
+    bands = composed("model=tim", "feature.mfcc.feature.mfcc.n_mels=64").augment.batch.voice
+    assert (bands.n_mfcc, bands.n_mels, bands.sample_rate_hz) == (39, 64, 16_000)
+    none = composed("model=tim", "feature=mfcc_timnet").augment.batch.voice
+    assert (none.n_mfcc, none.n_mels, none.sample_rate_hz) == (None, None, None)
 
 
 def test_what_is_no_mistake_of_the_user_stays_as_it_is():

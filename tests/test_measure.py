@@ -1,5 +1,6 @@
 """What the benches share."""
 
+import argparse
 import mmap
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.measure import PeakMemory, Table, Timing, compare, markdown, write_section
+from bench.measure import PeakMemory, Table, Timing, _command, compare, markdown, write_section
 
 
 def test_ratio_is_taken_within_a_round() -> None:
@@ -53,3 +54,11 @@ def test_write_section_replaces_between_its_markers(tmp_path: Path) -> None:
 
 def test_markdown_aligns_numbers_right() -> None:
     assert markdown(["", "s"], [["a", 1]]) == "|  | s |\n| --- | ---: |\n| a | 1 |"
+
+
+def test_the_command_names_no_folder_of_this_machine() -> None:
+    given = argparse.Namespace(
+        repeats=2, write=True, root=Path("/some/where"), overrides="dataset=a dataset.root=/x/y/a"
+    )
+    expected = '--repeats 2 --write --root ROOT --overrides "dataset=a dataset.root=…/a"'
+    assert _command("start", given).endswith(f"python -m bench.start {expected}")

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torchaudio.functional import melscale_fbanks
 
-from ser.features import MfccProsody
+from ser.features import Mfcc, MfccProsody
 from ser.voice import VoiceChange, at_tempo, cepstral_map, hz_to_mel, mel_to_hz
 
 RATE_HZ, N_MFCC, N_MELS = 16_000, 39, 128
 
 
-def change_of(**ranges: float) -> VoiceChange:
-    ranges = {"warp": 0.15, "tempo": 0.2} | ranges
-    return VoiceChange(n_mfcc=N_MFCC, n_mels=N_MELS, sample_rate_hz=RATE_HZ, **ranges)
+def change_of(**changes: float | None) -> VoiceChange:
+    frames = {"n_mfcc": N_MFCC, "n_mels": N_MELS, "sample_rate_hz": RATE_HZ}
+    return VoiceChange(**frames | {"warp": 0.15, "tempo": 0.2} | changes)
 
 
 def vowel_of(pitch_hz: float, stretch: float = 1.0) -> torch.Tensor:
@@ -26,7 +26,7 @@ def vowel_of(pitch_hz: float, stretch: float = 1.0) -> torch.Tensor:
     loudness = np.exp(-0.5 * ((harmonics - formants) / (150 * stretch)) ** 2).sum(0) + 1e-3
     wave = (loudness[:, None] * np.sin(2 * np.pi * harmonics[:, None] * time)).sum(0)
     wave = (0.05 * wave / wave.std()).astype(np.float32)
-    feature = MfccProsody(N_MFCC, 2048, 512, N_MELS, 0, RATE_HZ, None, 35.0)
+    feature = MfccProsody(Mfcc(N_MFCC, 2048, 512, N_MELS, 0, RATE_HZ, None), 35.0)
     return torch.from_numpy(feature.extract([wave], [""])[0][5:-5])
 
 
@@ -77,6 +77,7 @@ def test_every_clip_gets_its_own_and_the_seed_decides():
 def test_frames_of_another_width_change_in_tempo_alone():
     frames, lengths = torch.randn(4, 20, 64), torch.full((4,), 20)
     assert change_of(tempo=0.0)(frames, lengths)[0] is frames
+    assert change_of(tempo=0.0, n_mfcc=None)(frames, lengths)[0] is frames
     assert change_of()(frames, lengths)[1].tolist() != lengths.tolist()
 
 

@@ -76,10 +76,15 @@ class Mfcc(Feature):
 
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (frames, n_features) array a clip, float32."""
-        if self.n_samples is not None:
-            waveforms = [centre_crop_or_pad(waveform, self.n_samples) for waveform in waveforms]
         with torch.inference_mode():
-            return [self._coefficients(decibels) for decibels in self._decibels(waveforms)]
+            decibels = self._decibels(self.fitted(waveforms))
+            return [self._coefficients(clip) for clip in decibels]
+
+    def fitted(self, waveforms: Sequence[Waveform]) -> Sequence[Waveform]:
+        """The clips, cropped or padded to n_samples where that is asked for."""
+        if self.n_samples is None:
+            return waveforms
+        return [centre_crop_or_pad(waveform, self.n_samples) for waveform in waveforms]
 
     def _coefficients(self, decibels: Tensor) -> Array:
         """(frames, n_mels) to (frames, n_features)."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ser.audio import Waveform, centre_crop_or_pad
-from ser.features.base import JSON, Array
+from ser.audio import Waveform
+from ser.features.base import JSON, Array, Feature
 from ser.features.mfcc import Mfcc
 
 N_PROSODY = 3
@@ -23,7 +23,7 @@ _OCTAVE_COST = 0.01
 _FLOOR = 1e-9
 
 
-class MfccProsody(Mfcc):
+class MfccProsody(Feature):
     """MFCC, then pitch, voicing and level, all in numbers of like size.
 
     Voicing is the normalised autocorrelation at the period (Boersma 1993, without its path
@@ -31,46 +31,37 @@ class MfccProsody(Mfcc):
     says nothing. With MFCC's own deviation as `scale` one divisor does for all columns.
     """
 
-    def __init__(
-        self,
-        n_mfcc: int,
-        n_fft: int,
-        hop_samples: int,
-        n_mels: int,
-        deltas: int,
-        sample_rate_hz: int,
-        n_samples: int | None,
-        scale: float,
-    ) -> None:
+    stream = "frames"
+
+    def __init__(self, mfcc: Mfcc, scale: float) -> None:
         """Choose the analysis.
 
         Args:
-            n_mfcc, n_fft, hop_samples, n_mels, deltas, sample_rate_hz, n_samples: as for Mfcc.
+            mfcc: gives the first columns; its frames, rate and length are those of the others.
             scale: the value of an octave, of full voicing and of 20 dB.
         """
-        super().__init__(n_mfcc, n_fft, hop_samples, n_mels, deltas, sample_rate_hz, n_samples)
-        self.scale = scale
+        self.mfcc, self.scale, self.sample_rate_hz = mfcc, scale, mfcc.sample_rate_hz
 
     def settings(self) -> dict[str, JSON]:
         """Class, version and every parameter."""
-        return {**super().settings(), "class": "MfccProsody", "version": 1, "scale": self.scale}
+        own: dict[str, JSON] = {"class": "MfccProsody", "version": 1, "scale": self.scale}
+        return {**self.mfcc.settings(), **own}
 
     def shape(self) -> tuple[int, ...]:
         """(n_mfcc * (1 + deltas) + 3,)."""
-        return (super().shape()[0] + N_PROSODY,)
+        return (self.mfcc.shape()[0] + N_PROSODY,)
 
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (frames, n_features) array a clip, float32."""
-        if self.n_samples is not None:
-            waveforms = [centre_crop_or_pad(waveform, self.n_samples) for waveform in waveforms]
+        waveforms = self.mfcc.fitted(waveforms)
         return [
             np.concatenate([cepstra, self._prosody(waveform, len(cepstra))], axis=1)
-            for waveform, cepstra in zip(waveforms, super().extract(waveforms, keys), strict=True)
+            for waveform, cepstra in zip(waveforms, self.mfcc.extract(waveforms, keys), strict=True)
         ]
 
     def _prosody(self, waveform: Waveform, n_frames: int) -> npt.NDArray[np.float32]:
         """(frames, 3)."""
-        rate, hop = self.sample_rate_hz, self.hop_samples
+        rate, hop = self.sample_rate_hz, self.mfcc.hop_samples
         octaves, voicing = pitch_of(waveform, n_frames, hop, rate)
         level = level_db(waveform, n_frames, hop, rate)
         columns = np.stack([octaves * voicing, voicing, level / 20], axis=1)

@@ -47,7 +47,7 @@ def test_level_is_decibels_of_full_scale():
 def test_the_cepstra_stay_and_three_columns_follow():
     clips = [voice_of(200.0), voice_of(100.0)[:3000], np.zeros(1, np.float32)]
     cepstra = Mfcc(*ANALYSIS).extract(clips, ["", "", ""])
-    feature = MfccProsody(*ANALYSIS, 35.0)
+    feature = MfccProsody(Mfcc(*ANALYSIS), 35.0)
     for found, expected in zip(feature.extract(clips, ["", "", ""]), cepstra, strict=True):
         assert found.dtype == np.float32 and found.shape == (len(expected), *feature.shape())
         np.testing.assert_array_equal(found[:, :39], expected)
@@ -59,7 +59,7 @@ def test_the_cepstra_stay_and_three_columns_follow():
 
 
 def test_a_fixed_length_holds_for_every_column():
-    feature = MfccProsody(*ANALYSIS[:-1], 8000, 35.0)
+    feature = MfccProsody(Mfcc(*ANALYSIS[:-1], 8000), 35.0)
     assert [len(a) for a in feature.extract([voice_of(99.0), np.zeros(1, "f4")], ["", ""])] == [
         16,
         16,
