@@ -6,7 +6,8 @@ only its answers are used.
 
 Limits: what is muted becomes digital silence, which no training clip holds, so part of an effect
 may be that oddity; a front-end that levels or normalises over the clip makes every effect reach
-beyond its window; a cue that is present everywhere (a voice's pitch, its timbre) is missed by
+beyond its window, as does one that cuts to the speech when the window lies at its edge or makes a
+pause of it; a cue that is present everywhere (a voice's pitch, its timbre) is missed by
 muting one place at a time, so a flat curve means "spread out", not "unused"; windows of 200 ms
 blur anything shorter. It tells what moves this model on this clip, and not what a person feels.
 """
