@@ -60,7 +60,7 @@ def serve_ours(lengths: np.ndarray | None) -> None:
         norm_momentum=0.01, deviation=False, summary_norm=False, head_dropout=0.0, masked=masked,
         normalise="none", jitter=0.0, lr_factor=1.0,
     )  # fmt: skip
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8, fused=True)
     frames, target = torch.randn(CLIPS, FRAMES, FEATURES), torch.arange(CLIPS) % CLASSES
     length = torch.full((CLIPS,), FRAMES) if lengths is None else torch.as_tensor(lengths)
     sampler = EpochSampler(
@@ -89,7 +89,7 @@ def serve_straight() -> None:
 
     torch.manual_seed(0)
     model = StraightTimNet(FEATURES, BLOCKS, CLASSES)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8, fused=True)
     frames, target = torch.randn(CLIPS, FRAMES, FEATURES), torch.arange(CLIPS) % CLASSES
 
     def epoch() -> None:
@@ -114,7 +114,7 @@ def limit(seconds: float) -> str:
     left, right = torch.randn(2, rows, width), torch.randn(2, width, width)
     out = torch.zeros_like(left)
     both = list(zip(out, left, right, strict=True))
-    call = lambda: [add_product(*each) for _ in range(20) for each in both]  # noqa: E731
+    call = lambda: [add_product(*each, onednn=True) for _ in range(20) for each in both]  # noqa: E731
     rate = 20 * 4 * rows * width**2 / min(measure(call).seconds for _ in range(5)) / 1e9
     call = lambda: [torch.mul(left, out, out=out) for _ in range(20)]  # noqa: E731
     bandwidth = 20 * 12 * left.numel() / min(measure(call).seconds for _ in range(5)) / 1e9

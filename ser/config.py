@@ -40,9 +40,10 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that it takes
+        libc.mallopt(_M_ARENA_MAX, 1)  # the others, for threads, hand large pieces back
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 keep_freed_memory()
 
 Job = Callable[[DictConfig], Any]

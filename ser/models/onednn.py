@@ -14,15 +14,15 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-_product: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # absent from some builds
-_convolve_onto: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
+_BUILT_IN = all(  # absent from some builds
+    hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_convolution_pointwise_")
+)
 
 
 def applies(rows: Tensor) -> bool:
     """Whether oneDNN multiplies these rows: float32, on a CPU, outside autocast."""
     return (
-        _product is not None
-        and _convolve_onto is not None
+        _BUILT_IN
         and rows.device.type == "cpu"
         and rows.dtype == torch.float32
         and rows.numel() > 0
@@ -32,7 +32,7 @@ def applies(rows: Tensor) -> bool:
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(..., in) by (out, in) -> (..., out); no gradient flows. Ask `applies` first."""
-    result: Tensor = _product(rows, weight, bias, "none", [], "")
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return result
 
 
@@ -43,24 +43,25 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _Product.apply(rows, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def add_product(total: Tensor, rows: Tensor, weight: Tensor) -> None:
+def add_product(total: Tensor, rows: Tensor, weight: Tensor, onednn: bool) -> None:
     """Add (n, in) by (in, out) to total (n, out), in place; both are contiguous.
 
-    oneDNN adds in place in convolutions: this is one of kernel 1 over n steps.
+    oneDNN adds in place in convolutions: this is one of kernel 1 over n steps. Without `onednn`,
+    which asks for `applies`, torch's own.
     """
-    if not applies(rows):
+    if onednn:
+        kernel = weight.t()[:, :, None, None]
+        torch.ops.mkldnn._convolution_pointwise_(
+            as_steps(total), as_steps(rows), kernel, None, (0, 0), (1, 1), (1, 1), 1, "add", 1.0,
+            None, [], None,
+        )  # fmt: skip
+    else:
         total.addmm_(rows, weight)
-        return
-    kernel = weight.T[..., None, None]
-    _convolve_onto.binary(
-        as_steps(total), as_steps(rows), kernel, None, (0, 0), (1, 1), (1, 1), 1, "add", 1.0,
-        None, [], None,
-    )  # fmt: skip
 
 
 def as_steps(rows: Tensor) -> Tensor:
     """(n, channels) -> (1, channels, n, 1), a view: the channels are innermost in memory."""
-    n, channels = rows.shape
+    n, channels = rows.size(0), rows.size(1)
     return rows.as_strided((1, channels, n, 1), (rows.numel(), 1, channels, channels))
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ser.batch import Batch
 from ser.models.base import Batches, EmotionModel, check_choice, require, stream_shape
 from ser.models.pooling import FrameScaler, mask_of
-from ser.models.temporal import Clips, run_blocks, train_blocks
+from ser.models.temporal import clips_of, run_blocks, train_blocks
 
 BATCH_NORM_EPSILON = 1e-3  # Keras's default, which the published model uses
 ROUND = 8  # matrix products over 40 columns take 2/3 of the time of those over 39
@@ -172,7 +172,7 @@ class TimNet(EmotionModel):
 
     def _summaries(self, rows: Tensor, length: Tensor) -> Tensor:
         """(2, time, batch, channels) -> each block's, (n_blocks, 2, batch, channels or twice)."""
-        clips = Clips.of(length, rows.shape[1], rows.dtype)
+        clips = clips_of(length, rows.shape[1], rows.dtype)
         pasts = [2**j * len(length) for j in range(self.n_blocks)]
         convs, norms = self._layers()
         weight = torch.stack([conv.weight for conv in convs])

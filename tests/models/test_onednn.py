@@ -60,6 +60,6 @@ def test_a_product_is_added_in_place(dtype: torch.dtype) -> None:
     weight = torch.randn(5, 4, dtype=dtype).T
     expected = total[2:] + rows[:-2] @ weight
     first = total[:2].clone()
-    add_product(total[2:], rows[:-2], weight)
+    add_product(total[2:], rows[:-2], weight, applies(rows))
     torch.testing.assert_close(total[2:], expected)
     assert total[:2].equal(first)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from ser.batch import Batch
 from ser.errors import SerError
-from ser.models.temporal import Clips, train_blocks
+from ser.models import temporal
+from ser.models.temporal import clips_of, train_blocks
 from ser.models.temporal_rows import FLOOR
 from ser.models.tim import TimNet
 
@@ -149,11 +150,13 @@ def straight_port(model: TimNet, frames: torch.Tensor, lengths: list[int]) -> li
     return [total, *running]
 
 
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The directions go one by one on one thread, together on two."""
+@pytest.fixture(params=["one thread", "two threads", "both at once, as on a GPU"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """How the directions go: one by one on one thread, each in its own on two."""
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
+    torch.set_num_threads(1 if request.param == "one thread" else 2)
+    if request.param.startswith("both"):
+        monkeypatch.setattr(temporal, "_directions", lambda _: [slice(0, 2)])
     yield
     torch.set_num_threads(before)
 
@@ -199,7 +202,7 @@ def test_a_dropped_channel_is_dropped_forward_and_back() -> None:
     gamma, beta = (torch.randn(1, 2, 2, 2, **double, requires_grad=True) for _ in range(2))
     bias = torch.randn(1, 2, 2, 2, **double)
     keep = 2.0 * (torch.rand(1, 2, 2, 2, 2) > 0.5).double()
-    clips = Clips.of(torch.tensor([4, 3]), 4, torch.float64)
+    clips = clips_of(torch.tensor([4, 3]), 4, torch.float64)
     assert clips.mask is not None
 
     def summaries(
@@ -212,7 +215,7 @@ def test_a_dropped_channel_is_dropped_forward_and_back() -> None:
     assert torch.autograd.gradcheck(summaries, (rows, taps, gamma, beta), fast_mode=True)
     nothing = torch.zeros_like(keep)  # every gate is then sigmoid(0)
     found = summaries(rows, taps, gamma, beta, keep=nothing)[0, ..., :2]
-    lengths = clips.lengths[:, None]
+    lengths = clips.frames
     torch.testing.assert_close(found, 0.5 * (rows * clips.mask).sum(1) / lengths)
 
 

@@ -1,0 +1,77 @@
+"""Two long calls at once on a CPU, each in a thread of its own with its share of the cores."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Lock
+from typing import Any, TypeVar
+
+import torch
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+_compiling = Lock()
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+# a child process has none of its parent's threads
+os.register_at_fork(after_in_child=_pools.clear)
+
+
+def side_by_side(call: Callable[[Given], Result], given: Sequence[Given]) -> list[Result]:
+    """`[call(one) for one in given]`, in threads of their own where torch has more than one.
+
+    No gradients are recorded. A thread's operations use torch's threads divided by their number.
+    """
+    n_threads = torch.get_num_threads()
+    if len(given) < 2 or n_threads < 2:
+        return [call(one) for one in given]
+
+    def without_gradients(one: Given) -> Result:
+        with torch.no_grad():
+            return call(one)
+
+    return list(_pool(len(given), max(1, n_threads // len(given))).map(without_gradients, given))
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function in TorchScript, which holds no interpreter lock; compiled at the first call.
+
+    torch plans to drop TorchScript; without it the function runs as Python.
+    """
+    script: list[Callable[..., Any]] = []
+
+    def run(*given: Any) -> Any:
+        with _compiling:
+            if not script:
+                script.append(_script(function))
+        return script[0](*given)
+
+    return run
+
+
+def _script(function: Callable[..., Any]) -> Callable[..., Any]:
+    make: Callable[..., Any] | None = getattr(torch.jit, "script", None)
+    if make is None:
+        return function
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted: Callable[..., Any] = make(function)
+    return scripted
+
+
+def _pool(n_workers: int, n_threads: int) -> ThreadPoolExecutor:
+    """Workers whose operations use so many threads; started once."""
+    if (n_workers, n_threads) not in _pools:
+        before, started = torch.get_num_threads(), Barrier(n_workers)
+
+        def start() -> None:
+            torch.get_num_threads()  # or torch would set the number itself, at the first operation
+            torch.set_num_threads(n_threads)
+            started.wait()
+
+        pool = ThreadPoolExecutor(n_workers, "side by side", start)
+        list(pool.map(str, range(n_workers)))
+        torch.set_num_threads(before)  # the workers' was the process's default too
+        _pools[n_workers, n_threads] = pool
+    return _pools[n_workers, n_threads]
