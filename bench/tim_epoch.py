@@ -114,7 +114,7 @@ def limit(seconds: float) -> str:
     left, right = torch.randn(2, rows, width), torch.randn(2, width, width)
     out = torch.zeros_like(left)
     both = list(zip(out, left, right, strict=True))
-    call = lambda: [add_product(*each, onednn=True) for _ in range(20) for each in both]  # noqa: E731
+    call = lambda: [add_product(*each) for _ in range(20) for each in both]  # noqa: E731
     rate = 20 * 4 * rows * width**2 / min(measure(call).seconds for _ in range(5)) / 1e9
     call = lambda: [torch.mul(left, out, out=out) for _ in range(20)]  # noqa: E731
     bandwidth = 20 * 12 * left.numel() / min(measure(call).seconds for _ in range(5)) / 1e9

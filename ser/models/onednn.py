@@ -43,20 +43,16 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _Product.apply(rows, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def add_product(total: Tensor, rows: Tensor, weight: Tensor, onednn: bool) -> None:
-    """Add (n, in) by (in, out) to total (n, out), in place; both are contiguous.
+def add_product(total: Tensor, rows: Tensor, weight: Tensor) -> None:
+    """Add (n, in) by (in, out) to total (n, out), in place; ask `applies` first.
 
-    oneDNN adds in place in convolutions: this is one of kernel 1 over n steps. Without `onednn`,
-    which asks for `applies`, torch's own.
+    oneDNN adds in place in convolutions: this is one of kernel 1 over n steps.
     """
-    if onednn:
-        kernel = weight.t()[:, :, None, None]
-        torch.ops.mkldnn._convolution_pointwise_(
-            as_steps(total), as_steps(rows), kernel, None, (0, 0), (1, 1), (1, 1), 1, "add", 1.0,
-            None, [], None,
-        )  # fmt: skip
-    else:
-        total.addmm_(rows, weight)
+    kernel = weight.t()[:, :, None, None]
+    torch.ops.mkldnn._convolution_pointwise_(
+        as_steps(total), as_steps(rows), kernel, None, (0, 0), (1, 1), (1, 1), 1, "add", 1.0,
+        None, [], None,
+    )  # fmt: skip
 
 
 def as_steps(rows: Tensor) -> Tensor:

@@ -24,13 +24,13 @@ def side_by_side(call: Callable[[Given], Result], given: Sequence[Given]) -> lis
     No gradients are recorded. A thread's operations use torch's threads divided by their number.
     """
     n_threads = torch.get_num_threads()
-    if len(given) < 2 or n_threads < 2:
-        return [call(one) for one in given]
 
     def without_gradients(one: Given) -> Result:
         with torch.no_grad():
             return call(one)
 
+    if len(given) < 2 or n_threads < 2:
+        return list(map(without_gradients, given))
     return list(_pool(len(given), max(1, n_threads // len(given))).map(without_gradients, given))
 
 

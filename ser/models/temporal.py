@@ -8,7 +8,7 @@ processor's cache. The directions meet only in their summaries, so two threads n
 other: threads within each small operation would, some two thousand times a step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,8 +23,7 @@ from ser.models.temporal_rows import Clips, Options, clips_of
 
 __all__ = ["Clips", "clips_of", "run_blocks", "train_blocks"]
 
-_forward = compiled(temporal_rows.forward)
-_backward = compiled(temporal_rows.backward)
+_forward, _backward = compiled(temporal_rows.forward), compiled(temporal_rows.backward)
 
 
 def run_blocks(
@@ -97,7 +96,8 @@ class _Blocks(Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         def run(one: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
             weights = _of_direction((taps, gamma, beta, keep), one)
-            return _forward(rows[one], *weights, clips, options)  # type: ignore[no-any-return]
+            call: Callable[..., Any] = _forward if _on_cpu(rows) else temporal_rows.forward
+            return call(rows[one], *weights, clips, options)  # type: ignore[no-any-return]
 
         ctx.directions = _directions(rows)
         summaries, means, variances, kept = zip(*side_by_side(run, ctx.directions), strict=True)
@@ -123,7 +123,8 @@ class _Blocks(Function):
             weights = _of_direction((taps, gamma, beta, keep, mean, variance), one)
             of_summary = grads[0][:, one], summary[:, one]
             start = one.start * n
-            return _backward(  # type: ignore[no-any-return]
+            call: Callable[..., Any] = _backward if _on_cpu(summary) else temporal_rows.backward
+            return call(  # type: ignore[no-any-return]
                 kept[start : start + n], *of_summary, *weights, ctx.clips, ctx.options
             )
 
@@ -139,6 +140,11 @@ def _of_direction(weights: Sequence[Tensor | None], one: slice) -> list[Any]:
 
 
 def _directions(rows: Tensor) -> list[slice]:
-    """Which directions go together: both on a GPU; on a CPU each alone, with less in its cache."""
-    alone = rows.device.type == "cpu"
-    return [slice(0, 1), slice(1, 2)] if alone else [slice(0, 2)]
+    """Which directions go together: all on a GPU; on a CPU each alone, with less in its cache."""
+    if not _on_cpu(rows):
+        return [slice(0, len(rows))]
+    return [slice(at, at + 1) for at in range(len(rows))]
+
+
+def _on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"

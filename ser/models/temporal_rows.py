@@ -165,12 +165,17 @@ def _convolve(rows: Tensor, taps: Tensor, past: int, onednn: bool) -> Tensor:
 
     taps (directions, 2 taps, channels in, channels out).
     """
+    if not onednn:
+        now = torch.bmm(rows, taps[:, 1])
+        if past < rows.size(1):
+            now[:, past:].baddbmm_(rows[:, :-past], taps[:, 0])
+        return now
     convolved: list[Tensor] = []
     for direction in range(len(rows)):
         given, earlier, current = rows[direction], taps[direction, 0], taps[direction, 1]
-        now = product(given, current.t()) if onednn else given @ current
+        now = product(given, current.t())
         if past < len(given):
-            add_product(now[past:], given[:-past], earlier, onednn)
+            add_product(now[past:], given[:-past], earlier)
         convolved.append(now)
     return convolved[0][None] if len(convolved) == 1 else torch.stack(convolved)
 
@@ -275,8 +280,13 @@ def _taps_grad(source: Tensor, grad: Tensor, past: int) -> Tensor:
 
 def _add_conv_backward(grad: Tensor, taps: Tensor, past: int, target: Tensor, onednn: bool) -> None:
     """Add the gradient of the convolution's input to `target`, in place."""
+    if not onednn:
+        target.baddbmm_(grad, taps[:, 1].transpose(1, 2))
+        if past < grad.size(1):
+            target[:, :-past].baddbmm_(grad[:, past:], taps[:, 0].transpose(1, 2))
+        return
     for direction in range(len(grad)):
         total, given = target[direction], grad[direction]
-        add_product(total, given, taps[direction, 1].t(), onednn)
+        add_product(total, given, taps[direction, 1].t())
         if past < len(given):
-            add_product(total[:-past], given[past:], taps[direction, 0].t(), onednn)
+            add_product(total[:-past], given[past:], taps[direction, 0].t())

@@ -162,29 +162,17 @@ class TimNet(EmotionModel):
         mirror = (length[:, None] - 1 - steps).clamp(min=0)[..., None]  # (batch, time, 1)
         mirrored = frames.gather(1, mirror.expand_as(frames))
         both = torch.stack([frames, mirrored]).transpose(1, 2)  # (2, time, batch, features)
-        stems = [self.forward_branch.stem, self.backward_branch.stem]
-        weight = torch.stack([stem.weight[..., 0].T for stem in stems])  # (2, features, width)
-        bias = torch.stack([stem.bias for stem in stems if stem.bias is not None])[:, None]
-        extra = (0, round_up(self.width) - self.width)
-        rows = torch.baddbmm(F.pad(bias, extra), both.flatten(1, 2), F.pad(weight, extra))
-        rows = rows.view(*both.shape[:3], -1)
+        weight, bias = self.stem_weights()
+        rows = torch.baddbmm(bias, both.flatten(1, 2), weight).view(*both.shape[:3], -1)
         return rows if bool(mask.all()) else rows * mask.transpose(0, 1)
 
     def _summaries(self, rows: Tensor, length: Tensor) -> Tensor:
         """(2, time, batch, channels) -> each block's, (n_blocks, 2, batch, channels or twice)."""
         clips = clips_of(length, rows.shape[1], rows.dtype)
         pasts = [2**j * len(length) for j in range(self.n_blocks)]
-        convs, norms = self._layers()
-        weight = torch.stack([conv.weight for conv in convs])
-        extra = round_up(self.width) - self.width
-        weight = weight.view(self.n_blocks, 2, 2, *weight.shape[1:]).permute(0, 1, 2, 5, 4, 3)
-        taps = F.pad(weight, (0, extra, 0, extra))  # (n_blocks, 2, 2, 2 taps, in, out)
-        gamma = self._stacked([norm.gamma for norm in norms])
-        beta = self._stacked([norm.beta for norm in norms])
-        bias = self._stacked([conv.bias for conv in convs])
+        taps, bias, gamma, beta = self.block_weights()
         if not self.training:
-            mean = self._stacked([norm.running_mean for norm in norms])
-            variance = self._stacked([norm.running_var for norm in norms])
+            mean, variance = self.block_statistics()
             scale = gamma * (variance + BATCH_NORM_EPSILON).rsqrt()
             bias = (bias - mean) * scale + beta
             taps = taps * scale[..., None, None, :]
@@ -193,10 +181,35 @@ class TimNet(EmotionModel):
             rows, taps, bias, gamma, beta, self._keep(gamma, len(length)), clips, pasts,
             BATCH_NORM_EPSILON, self.deviation,
         )  # fmt: skip
-        for norm, new, var in zip(norms, _each(mean), _each(variance), strict=True):
+        for norm, new, var in zip(self._layers()[1], _each(mean), _each(variance), strict=True):
             norm.running_mean.lerp_(new[: self.width], self.norm_momentum)
             norm.running_var.lerp_(var[: self.width], self.norm_momentum)
         return summaries
+
+    def stem_weights(self) -> tuple[Tensor, Tensor]:
+        """Both directions': (2, n_features, channels) and (2, 1, channels)."""
+        stems = [self.forward_branch.stem, self.backward_branch.stem]
+        weight = torch.stack([stem.weight[..., 0].T for stem in stems])
+        bias = torch.stack([stem.bias for stem in stems if stem.bias is not None])[:, None]
+        extra = (0, round_up(self.width) - self.width)
+        return F.pad(weight, extra), F.pad(bias, extra)
+
+    def block_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Taps, bias, gamma and beta as `train_blocks` takes them; channels added are 0."""
+        convs, norms = self._layers()
+        weight = torch.stack([conv.weight for conv in convs])
+        extra = round_up(self.width) - self.width
+        weight = weight.view(self.n_blocks, 2, 2, *weight.shape[1:]).permute(0, 1, 2, 5, 4, 3)
+        taps = F.pad(weight, (0, extra, 0, extra))  # (n_blocks, 2, 2, 2 taps, in, out)
+        gamma = self._stacked([norm.gamma for norm in norms])
+        beta = self._stacked([norm.beta for norm in norms])
+        return taps, self._stacked([conv.bias for conv in convs]), gamma, beta
+
+    def block_statistics(self) -> tuple[Tensor, Tensor]:
+        """Running mean and variance, shaped as gamma."""
+        _, norms = self._layers()
+        mean = self._stacked([norm.running_mean for norm in norms])
+        return mean, self._stacked([norm.running_var for norm in norms])
 
     def _layers(self) -> tuple[list[CausalConv], list[Norm]]:
         """By block, place in the block and direction, as the fast arithmetic has them."""

@@ -45,7 +45,7 @@ class Random(SplitPolicy):
 class ClipKFold(SplitPolicy):
     """K folds of shuffled clips, as TIM-Net's paper tests; equal recordings stay in one fold.
 
-    Unlike the paper, the checkpoint is chosen on val clips drawn from the other folds.
+    Unlike the paper, what validates is clips of the other folds, never the tested ones.
     """
 
     shares_speakers = True

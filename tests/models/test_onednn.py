@@ -53,13 +53,12 @@ def test_it_can_be_undone() -> None:
     assert type(layer[0]) is nn.Linear
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_product_is_added_in_place(dtype: torch.dtype) -> None:
+@needs_onednn
+def test_a_product_is_added_in_place() -> None:
     torch.manual_seed(0)
-    total, rows = torch.randn(9, 5, dtype=dtype), torch.randn(9, 4, dtype=dtype)
-    weight = torch.randn(5, 4, dtype=dtype).T
+    total, rows, weight = torch.randn(9, 5), torch.randn(9, 4), torch.randn(5, 4).T
     expected = total[2:] + rows[:-2] @ weight
     first = total[:2].clone()
-    add_product(total[2:], rows[:-2], weight, applies(rows))
+    add_product(total[2:], rows[:-2], weight)
     torch.testing.assert_close(total[2:], expected)
     assert total[:2].equal(first)
