@@ -27,19 +27,21 @@ def pooled(states: tuple[torch.Tensor, ...]) -> np.ndarray:
     """(layers, mean ‖ deviation) of hidden states (1, frames, width), float16 as ours."""
     stacked = torch.stack(states)[:, 0]
     deviation, mean = torch.std_mean(stacked, dim=1, correction=0)
-    return torch.cat([mean, deviation], dim=1).half().numpy()
+    return torch.cat([mean, deviation], dim=1).half().cpu().numpy()
 
 
-def documented(shape: Shape) -> Callable[[Waveform], np.ndarray]:
+def documented(
+    shape: Shape, device: torch.device | str = "cpu"
+) -> Callable[[Waveform], np.ndarray]:
     """Feature extractor and model as transformers' documentation shows them."""
     from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
-    model: Any = shape.theirs()
+    model: Any = shape.theirs().to(device)
     whisper = shape.name.startswith("Whisper")
     extractor = WhisperFeatureExtractor() if whisper else Wav2Vec2FeatureExtractor()
 
     def embed(waveform: Waveform) -> np.ndarray:
-        inputs = extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
+        inputs = extractor(waveform, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").to(device)
         with torch.no_grad():
             return pooled(model(**inputs, output_hidden_states=True).hidden_states)
 

@@ -26,6 +26,7 @@ SECONDS = (2.94, 3.70, 5.27)
 """The shortest, the mean and the longest RAVDESS clip."""
 MODES = ("lora", "last_n", "full")
 TRAINER = "Hugging Face Trainer"
+CPU = torch.device("cpu")
 
 
 class BaseShape(EncoderWeights):
@@ -53,7 +54,12 @@ def synthesise(n_clips: int) -> list[np.ndarray]:
 
 
 def ours(
-    mode: str, clips: list[np.ndarray], size: int, epochs: int, bfloat16: bool = False
+    mode: str,
+    clips: list[np.ndarray],
+    size: int,
+    epochs: int,
+    bfloat16: bool = False,
+    device: torch.device = CPU,
 ) -> Callable[[], None]:
     """Epochs of the arm over the clips, in batches of about one length."""
     from ser.data import pad
@@ -63,16 +69,17 @@ def ours(
         lora_alpha=2 * RANK, lora_dropout=0.0, layers="inner", heads=4, hidden=64, nonlinear=True,
         input_dropout=0.5, dropout=0.5, lr_factor=1.0,
         encoder_lr_factor=1.0, head_epochs=0, masks=None,
-    ).train()  # fmt: skip
+    ).to(device).train()  # fmt: skip
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, LR, fused=True)
     order = np.argsort([len(clip) for clip in clips])
 
     def step(rows: torch.Tensor) -> None:
         waveform, length = pad([clips[int(row)] for row in rows])
-        target = rows % EMOTIONS
+        target = rows.to(device) % EMOTIONS
+        waveform, length = waveform.to(device), length.to(device)
         batch = Batch(rows, target, waveform=waveform, waveform_length=length)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             every = model.training_logits(batch)[1:]
             loss = torch.stack([F.cross_entropy(y.float(), target) for y in every]).mean()
         optimizer.zero_grad()
