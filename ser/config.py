@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parent.parent / "conf"
 DEFAULT_ENCODER, DEMO_ENCODER = "wav2vec2_base", "tiny"
 MISTAKE = 2  # exit status of a run that a user's mistake ended
+INTERRUPTED = 130  # and of one that Ctrl-C ended, as shells have it
 
 # Threads of a parallel loop soon sleep at its end in place of spinning: with two runs on two cores,
 # spinning made a training step 10 times slower (docs/log.md). Read when torch is imported.
@@ -72,7 +73,10 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
         start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
 
         def main() -> None:
-            start(guarded)()
+            try:
+                start(guarded)()
+            except KeyboardInterrupt:
+                sys.exit(INTERRUPTED)
             if _failed:
                 sys.exit(MISTAKE)
 

@@ -169,7 +169,10 @@ def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, floa
         last = folder.last if folder.last.is_file() else None
         if last is not None:
             load_checkpoint(last)  # a clear error for a damaged file
-        trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=last)
+        try:
+            trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=last)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
         write_curves(folder.path, history.rows, job.title, **choice)
     else:
         task.model.adapt(data.val_dataloader)

@@ -1,6 +1,7 @@
 """MLflow: one run for each training, a parent run for each multirun or sweep."""
 
 import json
+import logging
 import os
 import subprocess
 import tempfile
@@ -15,6 +16,8 @@ from filelock import FileLock
 
 from ser.errors import SerError
 from ser.imports import quick_imports
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -144,8 +147,21 @@ class Tracker:
         self.client.log_artifacts(run_id, str(folder))
 
     def finish(self, run_id: str, status: str) -> None:
-        """Close a run as FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(run_id, status)
+        """Close a run as FINISHED, FAILED or KILLED.
+
+        A Ctrl-C in the midst of a write leaves MLflow's database locked until the process ends: a
+        killed run then stays as it is, with a warning.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.set_terminated(run_id, status)
+        except MlflowException:
+            if status != "KILLED":
+                raise
+            log.warning(
+                "MLflow was writing when the run was interrupted and still shows it as running"
+            )
 
     def children(self, parent: str) -> pd.DataFrame:
         """The finished runs of a multirun: a row each, with tags, params and metrics."""

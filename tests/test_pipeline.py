@@ -15,7 +15,7 @@ import synthetic
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from ser.config import CONF
+from ser.config import CONF, INTERRUPTED
 from ser.errors import SerError
 from ser.run_folder import RunFolder, find_run
 
@@ -218,7 +218,7 @@ def test_lora_fine_tunes_on_waveforms(project: Path, hydra_ready: None) -> None:
 def test_a_killed_run_resumes_to_the_same_figures(project: Path, tim_run: RunFolder) -> None:
     words = [w for w in options(project, *TIM) if not w.startswith("trainer.max_epochs")]
     whole = train(project, *TIM, "trainer.max_epochs=6")
-    folder = _kill_in_training([*words, "trainer.max_epochs=6"], project)
+    folder, _ = _stop_in_training([*words, "trainer.max_epochs=6"], project, signal.SIGKILL)
     done = run_script("train.py", project, f"resume={folder.path}", *words[-3:])
     assert done.returncode == 0, done.stderr
     assert folder.state()["status"] == "finished"
@@ -227,24 +227,32 @@ def test_a_killed_run_resumes_to_the_same_figures(project: Path, tim_run: RunFol
     pd.testing.assert_frame_equal(first, second)
 
 
-def _kill_in_training(words: list[str], project: Path) -> RunFolder:
-    """Start a run in a process of its own and kill -9 it once an epoch's checkpoint is there."""
+def test_ctrl_c_says_how_to_go_on(project: Path, hydra_ready: None) -> None:
+    words = [*options(project, *TIM), "trainer.max_epochs=200"]
+    folder, done = _stop_in_training(words, project, signal.SIGINT)
+    assert done.returncode == INTERRUPTED
+    assert f"interrupted; go on with: python train.py resume={folder.path}" in done.stdout
+
+
+def _stop_in_training(
+    words: list[str], project: Path, how: signal.Signals
+) -> tuple[RunFolder, subprocess.CompletedProcess]:
+    """Start a run in a process of its own and stop it once an epoch's checkpoint is there."""
     runs = project / "mlruns" / "runs"
     before = set(runs.glob("*"))
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *words], cwd=project, stdout=subprocess.DEVNULL
-    )
+    command = [sys.executable, ROOT / "train.py", *words]
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         new = [path for path in runs.glob("*") if path not in before]
         if new and RunFolder(new[0]).last.is_file():
             break
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, how)
+    told, _ = process.communicate(timeout=60)
     folder = RunFolder(next(path for path in runs.glob("*") if path not in before))
     assert folder.state()["status"] == "running" and folder.last.is_file()
-    return folder
+    return folder, subprocess.CompletedProcess(command, process.returncode, told)
 
 
 def test_resume_refuses_other_speech(project: Path, hydra_ready: None) -> None:

@@ -131,6 +131,22 @@ def test_a_parent_ends_as_its_children_did(tracker, error, status):
     assert PARENT_VARIABLE not in os.environ
 
 
+def test_an_interrupt_that_left_the_database_locked_is_not_hidden(tracker, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    def locked(*_: object) -> None:
+        raise MlflowException("database is locked")
+
+    run_id = tracker.start("a", {})
+    monkeypatch.setattr("mlflow.MlflowClient.set_terminated", locked)
+    told: list[str] = []
+    monkeypatch.setattr("ser.tracking.log.warning", told.append)
+    tracker.finish(run_id, "KILLED")
+    assert len(told) == 1 and "as running" in told[0], told
+    with pytest.raises(MlflowException):
+        tracker.finish(run_id, "FINISHED")
+
+
 def test_a_deleted_experiment_is_not_written_to(tracker):
     gone = Tracker(tracker.root, "gone", None)
     gone.start("first", {})
