@@ -30,9 +30,7 @@ def pooled(states: tuple[torch.Tensor, ...]) -> np.ndarray:
     return torch.cat([mean, deviation], dim=1).half().cpu().numpy()
 
 
-def documented(
-    shape: Shape, device: torch.device | str = "cpu"
-) -> Callable[[Waveform], np.ndarray]:
+def documented(shape: Shape, device: str = "cpu") -> Callable[[Waveform], np.ndarray]:
     """Feature extractor and model as transformers' documentation shows them."""
     from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 

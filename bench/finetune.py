@@ -26,7 +26,6 @@ SECONDS = (2.94, 3.70, 5.27)
 """The shortest, the mean and the longest RAVDESS clip."""
 MODES = ("lora", "last_n", "full")
 TRAINER = "Hugging Face Trainer"
-CPU = torch.device("cpu")
 
 
 class BaseShape(EncoderWeights):
@@ -59,7 +58,7 @@ def ours(
     size: int,
     epochs: int,
     bfloat16: bool = False,
-    device: torch.device = CPU,
+    device: str = "cpu",
 ) -> Callable[[], None]:
     """Epochs of the arm over the clips, in batches of about one length."""
     from ser.data import pad
@@ -79,7 +78,7 @@ def ours(
         target = rows.to(device) % EMOTIONS
         waveform, length = waveform.to(device), length.to(device)
         batch = Batch(rows, target, waveform=waveform, waveform_length=length)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             every = model.training_logits(batch)[1:]
             loss = torch.stack([F.cross_entropy(y.float(), target) for y in every]).mean()
         optimizer.zero_grad()

@@ -224,10 +224,11 @@ def matmul_gflops() -> float:
     return 2 * size**3 / best / 1e9
 
 
-def parser(description: str | None, *, repeats: int) -> argparse.ArgumentParser:
-    """Options that every bench has: --repeats and --write."""
+def parser(description: str | None, *, repeats: int | None) -> argparse.ArgumentParser:
+    """Options that every bench has: --write, and --repeats where rounds are repeated."""
     options = argparse.ArgumentParser(description=(description or "").split("\n")[0])
-    options.add_argument("--repeats", type=int, default=repeats, help="rounds that are timed")
+    if repeats is not None:
+        options.add_argument("--repeats", type=int, default=repeats, help="rounds that are timed")
     options.add_argument("--write", action="store_true", help="renew docs/performance.md")
     return options
 

@@ -97,7 +97,7 @@ def body(name: str, sizes: list[int], files: Path) -> list[list[str]]:
 
 def main() -> None:
     """Print the section."""
-    options = parser(__doc__, repeats=1)
+    options = parser(__doc__, repeats=None)
     options.add_argument("--clips", type=int, default=100_000, help="the largest size")
     options.add_argument("--child", nargs=3, default=None, help=argparse.SUPPRESS)
     given = options.parse_args()

@@ -186,7 +186,7 @@ def _curves(axes: "Axes", history: pd.DataFrame, metric: str, kept: int) -> None
             known = column.dropna()
             axes.plot(known.index, known, color=colour, marker=marker, markersize=3.5, label=split)
     axes.axvline(kept, color=MARK_COLOUR, linestyle="--", linewidth=1, label=f"kept ({kept})")
-    axes.set_xlabel("epoch", fontsize=11)
+    axes.set_xlabel("epoch, counted from 0", fontsize=11)
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False)
     unframed(axes)

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.measure import PeakMemory, Table, Timing, _command, compare, markdown, write_section
+from bench.device import NOT_RUN, on_gpu
+from bench.measure import (
+    PeakMemory,
+    Table,
+    Timing,
+    _command,
+    compare,
+    markdown,
+    write_section,
+)
 
 
 def test_ratio_is_taken_within_a_round() -> None:
@@ -62,3 +71,14 @@ def test_the_command_names_no_folder_of_this_machine() -> None:
     )
     expected = '--repeats 2 --write --root ROOT --overrides "dataset=a dataset.root=…/a"'
     assert _command("start", given).endswith(f"python -m bench.start {expected}")
+
+
+def test_what_wants_a_gpu_says_so_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_gpu, cpu, expected in (
+        (False, False, [NOT_RUN]),
+        (False, True, ["cpu"]),
+        (True, False, ["cuda"]),
+        (True, True, ["cpu"]),
+    ):
+        monkeypatch.setattr("torch.cuda.is_available", lambda has_gpu=has_gpu: has_gpu)
+        assert on_gpu(argparse.Namespace(cpu=cpu), lambda device: [device]) == expected

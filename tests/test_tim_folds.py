@@ -1,13 +1,11 @@
 """TIM-Nets side by side in one network, as `python -m bench.tim_folds` trains them."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn import functional as F
 
 from bench import tim_folds
-from bench.tim_folds import Folds, Speech, paper_network, score, train
+from bench.tim_folds import Folded, Folds, paper_network, score, train
 from ser.batch import Batch
 
 
@@ -51,16 +49,9 @@ def test_learns_what_can_be_learned_and_scores_each_folds_own_clips(
     monkeypatch.setattr(tim_folds, "MOMENTUM", 0.3)  # the running statistics of few steps
     target = torch.arange(40) % 8
     frames = 3 * F.one_hot(target, 39).float()[:, None] + 0.1 * torch.randn(40, 12, 39)
-    speech = Speech(frames, target, list(torch.arange(40).split([20, 20])))
+    speech = Folded(frames, target, list(torch.arange(40).split([20, 20])))
     model, seconds = train(speech, epochs=30, seed=0)
     assert len(seconds) == 30
     assert min(war for _, war in score(model, speech)) > 0.9
-    swapped = Speech(frames, (target + 1) % 8, speech.tests)
+    swapped = Folded(frames, (target + 1) % 8, speech.tests)
     assert max(war for _, war in score(model, swapped)) < 0.1
-
-
-def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    given = tim_folds.argparse.Namespace(cpu=False, root=tmp_path, folds=2, epochs=1, seed=0)
-    assert tim_folds._parts(given) == [tim_folds.NOT_RUN]

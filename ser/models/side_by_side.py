@@ -1,4 +1,4 @@
-"""Two long calls at once on a CPU, each in a thread of its own with its share of the cores."""
+"""Long calls at once on a CPU, each in a thread of its own with its share of the cores."""
 
 import os
 import warnings
@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 
 _compiling = Lock()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-# a child process has none of its parent's threads
-os.register_at_fork(after_in_child=_pools.clear)
+if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
+    os.register_at_fork(after_in_child=_pools.clear)
 
 
 def side_by_side(call: Callable[[Given], Result], given: Sequence[Given]) -> list[Result]:

@@ -21,8 +21,9 @@ from ser.models.onednn import applies
 from ser.models.side_by_side import compiled, side_by_side
 from ser.models.temporal_rows import Clips, Options, clips_of
 
-__all__ = ["Clips", "clips_of", "run_blocks", "train_blocks"]
+__all__ = ["clips_of", "run_blocks", "train_blocks"]
 
+# a build of torch without oneDNN does not know its operations and could not compile them
 _forward, _backward = compiled(temporal_rows.forward), compiled(temporal_rows.backward)
 
 
@@ -96,7 +97,7 @@ class _Blocks(Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         def run(one: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
             weights = _of_direction((taps, gamma, beta, keep), one)
-            call: Callable[..., Any] = _forward if _on_cpu(rows) else temporal_rows.forward
+            call: Callable[..., Any] = _forward if options.onednn else temporal_rows.forward
             return call(rows[one], *weights, clips, options)  # type: ignore[no-any-return]
 
         ctx.directions = _directions(rows)
@@ -123,7 +124,7 @@ class _Blocks(Function):
             weights = _of_direction((taps, gamma, beta, keep, mean, variance), one)
             of_summary = grads[0][:, one], summary[:, one]
             start = one.start * n
-            call: Callable[..., Any] = _backward if _on_cpu(summary) else temporal_rows.backward
+            call: Callable[..., Any] = _backward if ctx.options.onednn else temporal_rows.backward
             return call(  # type: ignore[no-any-return]
                 kept[start : start + n], *of_summary, *weights, ctx.clips, ctx.options
             )
@@ -141,10 +142,6 @@ def _of_direction(weights: Sequence[Tensor | None], one: slice) -> list[Any]:
 
 def _directions(rows: Tensor) -> list[slice]:
     """Which directions go together: all on a GPU; on a CPU each alone, with less in its cache."""
-    if not _on_cpu(rows):
-        return [slice(0, len(rows))]
-    return [slice(at, at + 1) for at in range(len(rows))]
-
-
-def _on_cpu(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu"
+    if rows.device.type == "cpu":
+        return [slice(at, at + 1) for at in range(len(rows))]
+    return [slice(0, len(rows))]

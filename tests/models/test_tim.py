@@ -194,6 +194,25 @@ def test_fast_arithmetic_equals_a_straight_port(
         torch.testing.assert_close(ours, theirs, **close)
 
 
+def test_what_a_build_without_onednn_cannot_compile_is_not_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model = paper(n_features=6, n_blocks=3, dropout=0.0)
+    batch = batch_of(torch.randn(3, 12, 6))
+    expected = model(batch)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(temporal, "applies", lambda _: False)
+    monkeypatch.setattr(temporal, "_forward", refuse)
+    monkeypatch.setattr(temporal, "_backward", refuse)
+    found = model(batch)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_a_dropped_channel_is_dropped_forward_and_back() -> None:
     torch.manual_seed(0)
     double = {"dtype": torch.float64}
