@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ser.batch import Batch
+from ser.task import training_loss
 
 
 def batch_of(part: Batch, rows: Tensor) -> Batch:
@@ -55,11 +55,7 @@ def train(given: dict, folder: Path) -> None:
         for rows in torch.randperm(len(target)).split(size):
             batch = batch_of(train, rows)
             every = model.training_logits(batch)
-            losses = [
-                F.cross_entropy(y, batch.target, label_smoothing=0.1, reduction="none")
-                for y in every
-            ]
-            loss = (torch.stack(losses) * weights[batch.index]).mean()
+            loss = training_loss(every, batch.target, weights[batch.index], 0.1)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

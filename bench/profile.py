@@ -44,8 +44,8 @@ def steps() -> dict[str, Callable[[], None]]:
     """A training step of each network."""
     ours = TimNet(
         CLASSES, {"frames": (FEATURES,)}, width=None, n_blocks=BLOCKS, dropout=0.1,
-        norm_momentum=0.01, deviation=False, summary_norm=False, head_dropout=0.0, masked=False,
-        normalise="none", jitter=0.0, lr_factor=1.0,
+        norm_momentum=0.01, deviation=False, summary_norm=False, head_dropout=0.0, mixup=0.0,
+        masked=False, normalise="none", jitter=0.0, lr_factor=1.0,
     )  # fmt: skip
     straight = StraightTimNet(FEATURES, BLOCKS, CLASSES)
     frames, target = torch.randn(CLIPS, FRAMES, FEATURES), torch.arange(CLIPS) % CLASSES

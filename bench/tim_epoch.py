@@ -57,8 +57,8 @@ def serve_ours(lengths: np.ndarray | None) -> None:
     masked = lengths is not None
     model = TimNet(
         CLASSES, {"frames": (FEATURES,)}, width=None, n_blocks=BLOCKS, dropout=0.1,
-        norm_momentum=0.01, deviation=False, summary_norm=False, head_dropout=0.0, masked=masked,
-        normalise="none", jitter=0.0, lr_factor=1.0,
+        norm_momentum=0.01, deviation=False, summary_norm=False, head_dropout=0.0, mixup=0.0,
+        masked=masked, normalise="none", jitter=0.0, lr_factor=1.0,
     )  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8, fused=True)
     frames, target = torch.randn(CLIPS, FRAMES, FEATURES), torch.arange(CLIPS) % CLASSES

@@ -97,7 +97,7 @@ def paper_network() -> TimNet:
     """One network with PyTorch's initial weights."""
     return TimNet(
         CLASSES, {"frames": (FRONT_END[0],)}, width=None, n_blocks=BLOCKS, dropout=DROPOUT,
-        norm_momentum=MOMENTUM, deviation=False, summary_norm=False, head_dropout=0.0,
+        norm_momentum=MOMENTUM, deviation=False, summary_norm=False, head_dropout=0.0, mixup=0.0,
         masked=False, normalise="none", jitter=0.0, lr_factor=1.0,
     )  # fmt: skip
 

@@ -132,6 +132,7 @@ def build_data(
         batch_size=cfg.loader.batch_size,
         pool_batches=cfg.loader.pool_batches,
         imbalance=cfg.loss.imbalance,
+        corpora=dict(cfg.loss.corpora or {}),
         seed=cfg.seed,
     )
 

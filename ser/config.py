@@ -220,6 +220,11 @@ def check(cfg: DictConfig) -> None:
     for option, (value, allowed) in choices.items():
         if value not in allowed:
             raise SerError(f"{option}={value} is not known: choose {', '.join(allowed)}.")
+    if cfg.loss.corpora and cfg.loss.imbalance == "none":
+        raise SerError(
+            f"loss.corpora={dict(cfg.loss.corpora)}: with loss.imbalance=none all clips count the "
+            "same. Set loss.imbalance=weights or sampler."
+        )
     positive = {
         "loader.batch_size": cfg.loader.batch_size,
         "loader.pool_batches": cfg.loader.pool_batches,

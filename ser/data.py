@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ser.batch import Batch
 from ser.cache import FeatureStore
+from ser.errors import SerError
 from ser.splits import Split
 
 PADDED = frozenset({"frames", "waveform"})  # streams whose first axis is time
@@ -145,10 +146,21 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             yield [(int(p), int(v)) for p, v in zip(order[chosen], version[chosen], strict=True)]
 
 
-def clip_weights(dataset: EmotionDataset) -> np.ndarray:
-    """Weight of each clip, mean one, so that every corpus × class cell counts the same."""
+def clip_weights(dataset: EmotionDataset, corpora: Mapping[str, float]) -> np.ndarray:
+    """Weight of each clip, mean one: every corpus × class cell counts its corpus's factor, else 1.
+
+    Raises:
+        SerError: a factor is not above 0, or is of a corpus that is not trained on.
+    """
+    for corpus, factor in corpora.items():
+        if corpus not in dataset.groups or not factor > 0:
+            raise SerError(
+                f"loss.corpora={{{corpus}:{factor}}}: a factor above 0 for a corpus that trains; "
+                f"these are here {', '.join(sorted(set(dataset.groups)))}."
+            )
     cells = pd.Series(list(zip(dataset.groups, dataset.targets.tolist(), strict=True)))
     weights = 1.0 / cells.map(cells.value_counts()).to_numpy(dtype=float)
+    weights *= [corpora.get(corpus, 1.0) for corpus in dataset.groups]
     return np.asarray(weights * (len(weights) / weights.sum()))
 
 
@@ -156,7 +168,8 @@ class EmotionDataModule(pl.LightningDataModule):
     """Train, validation and test batches of one split.
 
     `imbalance` is `weights` (the loss weighs clips), `sampler` (clips are drawn by weight) or
-    `none`; both balance over corpus × class.
+    `none`; both balance over corpus × class, times the
+    factor that `corpora` has for some.
     """
 
     def __init__(
@@ -169,11 +182,12 @@ class EmotionDataModule(pl.LightningDataModule):
         batch_size: int,
         pool_batches: int,
         imbalance: str,
+        corpora: Mapping[str, float],
         seed: int,
     ) -> None:
         super().__init__()
         self._batch_size, self._pool_batches, self._seed = batch_size, pool_batches, seed
-        self._imbalance = imbalance
+        self._imbalance, self._corpora = imbalance, corpora
         plain = {name: versions[:1] for name, versions in stores.items()}
         part = {name: table[table["id"].isin(ids)] for name, ids in split.parts.items()}
         self.train = EmotionDataset(part["train"], classes, stores)
@@ -185,12 +199,15 @@ class EmotionDataModule(pl.LightningDataModule):
         if self._imbalance != "weights":
             return None
         weights = torch.ones(n_rows)
-        weights[self.train.rows] = torch.as_tensor(clip_weights(self.train), dtype=torch.float32)
+        weights[self.train.rows] = torch.as_tensor(self._weights(), dtype=torch.float32)
         return weights
+
+    def _weights(self) -> np.ndarray:
+        return clip_weights(self.train, self._corpora)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the train part."""
-        weights = clip_weights(self.train) if self._imbalance == "sampler" else None
+        weights = self._weights() if self._imbalance == "sampler" else None
         sampler = EpochSampler(
             self.train,
             batch_size=self._batch_size,

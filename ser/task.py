@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from ser.augment import BatchAugment
 from ser.batch import Batch
 from ser.metrics import macro_f1, uar, war
-from ser.models.base import EmotionModel
+from ser.models.base import EmotionModel, Mixed
 
 Schedule = Callable[[Optimizer, int, str, str], Any]
 
@@ -53,24 +53,20 @@ class EmotionClassifier(pl.LightningModule):
         """Mean loss over every logits tensor that the model exposes."""
         mixed, partner, share = self._augment(batch)
         every = self.model.training_logits(mixed)
-        loss = self._loss(every, batch.target, batch.index)
+        first = every[0]
+        assert isinstance(first, Tensor)
+        self._train_counts.update(first.detach().argmax(1), batch.target)
+        weights = torch.ones(len(batch.target), device=first.device)
+        if self._clip_weights is not None:
+            weights = self._clip_weights.to(first.device)[batch.index]
+        loss = training_loss(every, batch.target, weights, self._label_smoothing)
         if partner is not None:  # each of the pair counts with its own weight
-            other = self._loss(every, batch.target[partner], batch.index[partner])
-            loss = share * loss + (1 - share) * other
-        self._train_counts.update(every[0].detach().argmax(1), batch.target)
+            other = batch.target[partner], weights[partner]
+            loss = share * loss + (1 - share) * training_loss(every, *other, self._label_smoothing)
         self.log(
             "train/loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(batch.target)
         )
         return loss
-
-    def _loss(self, every: Sequence[Tensor], target: Tensor, index: Tensor) -> Tensor:
-        smoothing = self._label_smoothing
-        each = torch.stack(
-            [F.cross_entropy(y, target, label_smoothing=smoothing, reduction="none") for y in every]
-        )  # (logits tensors, batch)
-        if self._clip_weights is None:
-            return each.mean()
-        return (each * self._clip_weights.to(each.device)[index]).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss without smoothing or weights, and the counts for the epoch's metrics."""
@@ -110,3 +106,20 @@ class EmotionClassifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the card beside the weights."""
         checkpoint["ser"] = self.card
+
+
+def training_loss(
+    every: Sequence[Tensor | Mixed], target: Tensor, weights: Tensor, smoothing: float
+) -> Tensor:
+    """Mean cross-entropy of all logits; `weights` (batch,) is what each clip counts."""
+    return torch.stack([_loss_of(logits, target, weights, smoothing) for logits in every]).mean()
+
+
+def _loss_of(logits: Tensor | Mixed, target: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    if isinstance(logits, Mixed):
+        mixed, partner, share = logits
+        own = _loss_of(mixed, target, weights, smoothing)
+        other = _loss_of(mixed, target[partner], weights[partner], smoothing)
+        return share * own + (1 - share) * other
+    each = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
+    return (each * weights).mean()

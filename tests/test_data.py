@@ -10,6 +10,7 @@ import torch
 
 from ser.cache import FeatureStore
 from ser.data import EmotionDataModule, EmotionDataset, EpochSampler, clip_weights, in_order, pad
+from ser.errors import SerError
 from ser.shards import write_shard
 from ser.splits import Split
 
@@ -180,12 +181,18 @@ def test_clip_weights_equalise_corpus_and_class(tmp_path):
     table = table_of(labels, corpora)
     frames = store(tmp_path / "frames", frames_of([1] * 7))
     dataset = EmotionDataset(table, CLASSES, {"frames": [frames]})
-    weights = clip_weights(dataset)
+    weights = clip_weights(dataset, {})
     assert weights.mean() == pytest.approx(1)
     cells = pd.Series(weights).groupby([table["corpus"], table["label"]]).sum()
     assert len(cells) == 5
     np.testing.assert_allclose(cells, 7 / 5)
     np.testing.assert_allclose(weights, np.array([1, 1, 1, 3, 3, 3, 3]) * 7 / 15)
+    weights = clip_weights(dataset, {"b": 0.5})
+    np.testing.assert_allclose(weights, np.array([2, 2, 2, 6, 3, 3, 3]) * 7 / 21)
+    with pytest.raises(SerError, match=r"loss.corpora=\{c:2\}: a factor above 0.*are here a, b"):
+        clip_weights(dataset, {"c": 2})
+    with pytest.raises(SerError, match=r"loss.corpora=\{b:0\}"):
+        clip_weights(dataset, {"b": 0})
 
 
 @pytest.fixture
@@ -200,7 +207,7 @@ def parts(tmp_path):
     def build(imbalance: str) -> EmotionDataModule:
         return EmotionDataModule(
             table, CLASSES, split, {"frames": [plain, copy]},
-            batch_size=3, pool_batches=1, imbalance=imbalance, seed=0,
+            batch_size=3, pool_batches=1, imbalance=imbalance, corpora={}, seed=0,
         )  # fmt: skip
 
     return build

@@ -59,6 +59,26 @@ def test_published_protocols_have_their_number_of_folds(
     assert policy_of(option).count_folds(table_of(corpus)) == n_folds
 
 
+@pytest.mark.parametrize(("option", "published"), PUBLISHED.items())
+def test_other_corpora_are_refused_or_train_and_change_nothing_else(
+    option: str, published: tuple[str, int]
+) -> None:
+    corpus, other = published[0], "emodb"
+    table = table_of(corpus, other, takes=10)
+    with pytest.raises(SerError, match=f"protocol of {corpus} alone.*emodb.*split.others=train"):
+        split_of(option, table)
+    alone, joined = (
+        split_of(option, rows, others="train") for rows in (table_of(corpus, takes=10), table)
+    )
+    assert (joined.val, joined.test) == (alone.val, alone.test)
+    assert set(joined.train) - set(alone.train) == set(table.loc[table["corpus"] == other, "id"])
+
+
+def test_others_has_two_options() -> None:
+    with pytest.raises(SerError, match=r"split.others=drop is no option. Choose one of: refuse,"):
+        split_of("luna5", table_of("ravdess"), others="drop")
+
+
 def test_fold_out_of_range_names_the_folds() -> None:
     with pytest.raises(SerError) as error:
         split_of("luna5", table_of("ravdess"), fold=7)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ser.augment import BatchAugment
 from ser.batch import Batch
-from ser.models.base import EmotionModel
+from ser.models.base import EmotionModel, Mixed
 from ser.schedules import constant
 from ser.task import EmotionClassifier
 
@@ -42,6 +42,12 @@ class Echo(EmotionModel):
 class TwoHeaded(Echo):
     def training_logits(self, batch: Batch) -> list[Tensor]:
         return [self(batch), self(batch) / 2]
+
+
+class MixedEcho(Echo):
+    def training_logits(self, batch: Batch) -> list[Tensor | Mixed]:
+        plain, partner, share = self(batch), MIXED["partner"], MIXED["share"]
+        return [plain, Mixed(torch.lerp(plain[partner], plain, share), partner, share)]
 
 
 class Mixing(BatchAugment):
@@ -122,6 +128,15 @@ def test_mixed_clips_have_both_targets_each_with_its_own_weight(logged, smoothin
     first = each_loss(smoothing=smoothing) * [1, 2, 3, 4]
     second = each_loss(target=TARGET[MIXED["partner"]], smoothing=smoothing) * [2, 3, 4, 1]
     expected = np.mean(0.75 * first + 0.25 * second)
+    assert task.training_step(batch_of(), 0).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_model_may_mix_what_it_likes_of_its_clips(logged):
+    task = task_of(MixedEcho(), clip_weights=torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    mixed = MIXED["share"] * LOGITS + (1 - MIXED["share"]) * LOGITS[MIXED["partner"]]
+    first = each_loss(mixed) * [1, 2, 3, 4]
+    second = each_loss(mixed, TARGET[MIXED["partner"]]) * [2, 3, 4, 1]
+    expected = np.mean([each_loss() * [1, 2, 3, 4], 0.75 * first + 0.25 * second])
     assert task.training_step(batch_of(), 0).item() == pytest.approx(expected, abs=1e-6)
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,14 @@ from ser.errors import SerError
 
 Batches = Callable[[], Iterable[Batch]]
 Streams = Mapping[str, tuple[int, ...]]
+
+
+class Mixed(NamedTuple):
+    """Logits (batch, n_classes) of pairs: `share` of each clip, else its partner (batch,)."""
+
+    logits: Tensor
+    partner: Tensor
+    share: float
 
 
 class EmotionModel(nn.Module, ABC):
@@ -46,8 +54,8 @@ class EmotionModel(nn.Module, ABC):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (batch, n_classes)."""
 
-    def training_logits(self, batch: Batch) -> list[Tensor]:
-        """Every logits tensor (batch, n_classes) that the loss is applied to, the model's first."""
+    def training_logits(self, batch: Batch) -> Sequence[Tensor | Mixed]:
+        """All logits (batch, n_classes) that the loss is applied to; first the model's, unmixed."""
         return [self(batch)]
 
     def fit(self, batches: Batches) -> None:

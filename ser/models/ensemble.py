@@ -1,6 +1,6 @@
 """TIM-Net and two readings of an encoder joined, late or by the summaries of the trained ones."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ser.batch import Batch
 from ser.errors import SerError
-from ser.models.base import Batches, EmotionModel, check_choice, moved, require
+from ser.models.base import Batches, EmotionModel, Mixed, check_choice, moved, require
 from ser.models.linear import class_weights
 from ser.models.ridge import Ridge
 from ser.models.tim import TimNet
@@ -133,7 +133,7 @@ class Ensemble(EmotionModel):
         mean: Tensor = torch.lerp(trained.float().log_softmax(-1), solved, self.ridge_share)
         return mean
 
-    def training_logits(self, batch: Batch) -> list[Tensor]:
+    def training_logits(self, batch: Batch) -> Sequence[Tensor | Mixed]:
         """The trained arms' joined logits, then each one's own: neither can lean on the other.
 
         Where the join has no weights of its own that gradients could train, the arms' losses alone
@@ -143,7 +143,7 @@ class Ensemble(EmotionModel):
         joined = self._join(tim, wav2vec2)
         if self.joiner is None:
             joined = joined.detach()
-        return [joined, self.tim.classify(tim), *self.wav2vec2.each_head(wav2vec2)]
+        return [joined, self.tim.classify_mixed(tim), *self.wav2vec2.each_head(wav2vec2)]
 
     def _arms(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Both summaries: (batch, tim width), (batch, wav2vec2 width)."""

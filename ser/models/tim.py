@@ -3,7 +3,7 @@
 Ye et al., Temporal Modeling Matters (ICASSP 2023, arXiv 2211.08233), section 2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser.batch import Batch
-from ser.models.base import Batches, EmotionModel, check_choice, require, stream_shape
+from ser.models.base import Batches, EmotionModel, Mixed, check_choice, require, stream_shape
 from ser.models.pooling import FrameScaler, mask_of
 from ser.models.temporal import clips_of, run_blocks, train_blocks
 
@@ -74,6 +74,9 @@ class TimNet(EmotionModel):
         deviation: summarise a clip by its frames' deviation too; false as published.
         summary_norm: normalise the clip's summary over the batch; false as published.
         head_dropout: of the clip's summary, before the classes; 0 as published.
+        mixup: in training, the alpha of Beta(alpha, alpha), from which the share of each clip's
+            summary in a mixture with another one's is drawn (manifold mixup at this one layer,
+            Verma et al., ICML 2019, section 2); 0 mixes nothing, as published.
         masked: leave padding out of the reversal, the statistics and the means.
         normalise: none, `global` (each feature's mean and one deviation for all of them, both of
             the train split: low coefficients keep their larger share), `train` (mean and
@@ -95,6 +98,7 @@ class TimNet(EmotionModel):
         deviation: bool,
         summary_norm: bool,
         head_dropout: float,
+        mixup: float,
         masked: bool,
         normalise: str,
         jitter: float,
@@ -108,7 +112,7 @@ class TimNet(EmotionModel):
         check_choice("normalise", normalise, FrameScaler.KINDS)
         self.scaler = None if normalise == "none" else FrameScaler(n_features, normalise)
         self.width, self.dropout, self.deviation = width, dropout, deviation
-        self.norm_momentum = norm_momentum
+        self.norm_momentum, self.mixup = norm_momentum, mixup
         self.forward_branch = TemporalBranch(n_features, width, n_blocks)
         self.backward_branch = TemporalBranch(n_features, width, n_blocks)
         self.fusion = nn.Parameter(torch.full((n_blocks,), 1.0 / n_blocks))
@@ -243,6 +247,21 @@ class TimNet(EmotionModel):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (batch, n_classes)."""
         return self.classify(self.summary(batch))
+
+    def training_logits(self, batch: Batch) -> Sequence[Tensor | Mixed]:
+        """With `mixup` the logits as they are, without a gradient, and those of the mixtures."""
+        summary = self.summary(batch)
+        logits = self.classify(summary)
+        return [logits.detach(), self.classify_mixed(summary)] if self.mixup else [logits]
+
+    def classify_mixed(self, summary: Tensor) -> Tensor | Mixed:
+        """(batch, width) -> logits of what the loss is applied to."""
+        if not self.mixup:
+            return self.classify(summary)
+        share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
+        partner = torch.randperm(len(summary), device=summary.device)
+        mixed = torch.lerp(summary[partner], summary, share)
+        return Mixed(self.classify(mixed), partner, share)
 
 
 def round_up(width: int) -> int:

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from ser.errors import SerError
-from ser.models.base import chosen_layers
+from ser.models.base import Mixed, chosen_layers
 from ser.models.chance import Chance
 from ser.models.ensemble import Ensemble
 from ser.models.linear import UNSEEN, Linear
@@ -24,6 +24,7 @@ TIM = {
     "deviation": False,
     "summary_norm": True,
     "head_dropout": 0.0,
+    "mixup": 0.0,
     "masked": True,
     "normalise": "train",
     "jitter": 0.0,
@@ -170,3 +171,15 @@ def test_each_arm_of_an_ensemble_learns_at_its_own_rate() -> None:
     assert [factor for factor, _ in rates] == [2.0, 0.5, 1.0]
     grouped = [id(weight) for _, weights in rates for weight in weights]
     assert sorted(grouped) == sorted(id(weight) for weight in model.parameters())
+
+
+def test_tim_net_mixes_summaries_as_it_mixes_targets() -> None:
+    torch.manual_seed(0)
+    model = TimNet(n_classes=3, streams=STREAMS, **{**TIM, "mixup": 1.0, "dropout": 0.0})
+    batch = random_batch(6, 0)
+    logits, mixed = model.training_logits(batch)
+    assert isinstance(mixed, Mixed) and not logits.requires_grad
+    assert 0 < mixed.share < 1 and sorted(mixed.partner.tolist()) == list(range(6))
+    # the classifier is linear: logits of a mixed summary are mixed logits
+    expected = mixed.share * logits + (1 - mixed.share) * logits[mixed.partner]
+    torch.testing.assert_close(mixed.logits, expected)

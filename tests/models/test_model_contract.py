@@ -9,7 +9,8 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from ser.batch import Batch
-from ser.models.base import EmotionModel
+from ser.models.base import EmotionModel, Mixed
+from ser.task import training_loss
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -24,6 +25,7 @@ VARIANTS = [(option, ()) for option in OPTIONS] + [
     *(("wav2vec2", (f"model.finetune={f}",)) for f in ("last_n", "lora", "full")),
     ("ensemble", ("model.wav2vec2.finetune=lora", "model.fusion=concat")),
     ("tim", ("model.normalise=clip", "model.deviation=true", "model.width=12", "model.jitter=0.5")),
+    ("tim", ("model.mixup=0",)),
     ("linear", ("model.layers=[0,2]",)),
 ]
 
@@ -74,6 +76,12 @@ def alone(batch: Batch, row: int) -> Batch:
     )
 
 
+def loss_of(model: EmotionModel, batch: Batch) -> torch.Tensor:
+    return training_loss(
+        model.training_logits(batch), batch.target, torch.ones(len(batch.target)), 0
+    )
+
+
 def trained(option: str, overrides: tuple[str, ...]) -> EmotionModel:
     """A model after fit, two steps and calibrate: no state is at its first value."""
     model = build(option, overrides)
@@ -84,9 +92,8 @@ def trained(option: str, overrides: tuple[str, ...]) -> EmotionModel:
         optimizer = torch.optim.SGD(parameters, lr=1e-3)
         model.train()
         for batch in batches:
-            logits = model.training_logits(batch)
             optimizer.zero_grad()
-            sum(torch.nn.functional.cross_entropy(each, batch.target) for each in logits).backward()
+            loss_of(model, batch).backward()
             optimizer.step()
     model.calibrate(lambda: batches)
     return model.eval()
@@ -105,7 +112,10 @@ def test_model_keeps_the_contract(option: str, overrides: tuple[str, ...]) -> No
             torch.testing.assert_close(
                 model(alone(batch, row))[0], logits[row], rtol=1e-4, atol=1e-4
             )
-    assert all(each.shape == logits.shape for each in model.training_logits(batch))
+    first, *others = model.training_logits(batch)
+    assert isinstance(first, torch.Tensor) and first.shape == logits.shape
+    for each in others:
+        assert (each.logits if isinstance(each, Mixed) else each).shape == logits.shape
     assert model.reads == get_class(options_of(option, overrides)["_target_"]).reads_of(
         options_of(option, overrides)
     )
@@ -125,8 +135,7 @@ def test_every_parameter_learns(option: str) -> None:
     model.fit(lambda: [make_batch([40, 25, 31])])
     model.train()
     batch = make_batch([30, 25, 31])
-    logits = model.training_logits(batch)
-    sum(torch.nn.functional.cross_entropy(each, batch.target) for each in logits).backward()
+    loss_of(model, batch).backward()
     silent = [
         name
         for name, parameter in model.named_parameters()

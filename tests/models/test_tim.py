@@ -24,6 +24,7 @@ PAPER = {
     "deviation": False,
     "summary_norm": False,
     "head_dropout": 0.0,
+    "mixup": 0.0,
     "masked": False,
     "normalise": "none",
     "jitter": 0.0,
