@@ -25,7 +25,8 @@ VARIANTS = [(option, ()) for option in OPTIONS] + [
     *(("wav2vec2", (f"model.finetune={f}",)) for f in ("last_n", "lora", "full")),
     ("ensemble", ("model.wav2vec2.finetune=lora", "model.fusion=concat")),
     ("tim", ("model.normalise=clip", "model.deviation=true", "model.width=12", "model.jitter=0.5")),
-    ("tim", ("model.mixup=0",)),
+    ("tim", ("model.mixup=1",)),
+    ("ensemble", ("model.tim.mixup=1",)),
     ("linear", ("model.layers=[0,2]",)),
 ]
 
