@@ -147,7 +147,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def clip_weights(dataset: EmotionDataset, corpora: Mapping[str, float]) -> np.ndarray:
-    """Weight of each clip, mean one: every corpus × class cell counts its corpus's factor, else 1.
+    """Weight of each clip, mean one, so that every corpus × class cell counts the same.
+
+    With `corpora` the classes alone are equalised, and a clip counts its corpus's factor beside
+    that, or 1 where there is none.
 
     Raises:
         SerError: a factor is not above 0, or is of a corpus that is not trained on.
@@ -158,7 +161,8 @@ def clip_weights(dataset: EmotionDataset, corpora: Mapping[str, float]) -> np.nd
                 f"loss.corpora={{{corpus}:{factor}}}: a factor above 0 for a corpus that trains; "
                 f"these are here {', '.join(sorted(set(dataset.groups)))}."
             )
-    cells = pd.Series(list(zip(dataset.groups, dataset.targets.tolist(), strict=True)))
+    classes = dataset.targets.tolist()
+    cells = pd.Series(classes if corpora else list(zip(dataset.groups, classes, strict=True)))
     weights = 1.0 / cells.map(cells.value_counts()).to_numpy(dtype=float)
     weights *= [corpora.get(corpus, 1.0) for corpus in dataset.groups]
     return np.asarray(weights * (len(weights) / weights.sum()))
@@ -168,8 +172,7 @@ class EmotionDataModule(pl.LightningDataModule):
     """Train, validation and test batches of one split.
 
     `imbalance` is `weights` (the loss weighs clips), `sampler` (clips are drawn by weight) or
-    `none`; both balance over corpus × class, times the
-    factor that `corpora` has for some.
+    `none`; both balance, see `clip_weights`.
     """
 
     def __init__(

@@ -187,8 +187,13 @@ def test_clip_weights_equalise_corpus_and_class(tmp_path):
     assert len(cells) == 5
     np.testing.assert_allclose(cells, 7 / 5)
     np.testing.assert_allclose(weights, np.array([1, 1, 1, 3, 3, 3, 3]) * 7 / 15)
+
+
+def test_a_corpus_may_count_less_and_then_classes_are_equal_over_all_corpora(tmp_path):
+    frames = store(tmp_path / "frames", frames_of([1] * 5))
+    dataset = EmotionDataset(table_of("nhhhh", "aabbb"), CLASSES, {"frames": [frames]})
     weights = clip_weights(dataset, {"b": 0.5})
-    np.testing.assert_allclose(weights, np.array([2, 2, 2, 6, 3, 3, 3]) * 7 / 21)
+    np.testing.assert_allclose(weights, np.array([8, 2, 1, 1, 1]) * 5 / 13)
     with pytest.raises(SerError, match=r"loss.corpora=\{c:2\}: a factor above 0.*are here a, b"):
         clip_weights(dataset, {"c": 2})
     with pytest.raises(SerError, match=r"loss.corpora=\{b:0\}"):
