@@ -246,5 +246,5 @@ def test_models_that_are_fitted_at_once_say_that_they_hear_no_copies(model, copi
 
 
 def test_factors_of_corpora_want_weights():
-    with pytest.raises(SerError, match=r"loss.corpora=\{'tess': 0.3\}: with loss.imbalance=none"):
+    with pytest.raises(SerError, match=r"loss.corpora=\{'tess': 0.5\}: with loss.imbalance=none"):
         checked("loss.corpora={tess:0.5}", "loss.imbalance=none")
