@@ -104,10 +104,14 @@ def test_cells(results: Results) -> pd.DataFrame:
 
 
 def title_of(protocol: Protocol) -> str:
-    """Corpora, number of classes, split."""
-    corpora = " + ".join(corpus_class(name).title for name in protocol.corpora)
+    """Corpora that are tested, number of classes, split, corpora that only train."""
+    tested = set(protocol.clips["corpus"])
+    titles = {name: corpus_class(name).title for name in protocol.corpora}
+    corpora = " + ".join(title for name, title in titles.items() if name in tested)
+    others = " + ".join(title for name, title in titles.items() if name not in tested)
+    beside = f", trained on {others} too" if others else ""
     synthetic = " (SYNTHETIC SPEECH)" if protocol.synthetic else ""
-    return f"{corpora}, {len(protocol.classes)} emotions, `{protocol.split}`{synthetic}"
+    return f"{corpora}, {len(protocol.classes)} emotions, `{protocol.split}`{beside}{synthetic}"
 
 
 def _facts(protocol: Protocol) -> str:
@@ -265,5 +269,10 @@ def without_folders(word: str) -> str:
 def command_text(script: str, words: Sequence[str]) -> str:
     """The command as a reader can give it."""
     shown = [without_folders(word) for word in words]
-    quoted = [f'"{word}"' if re.search(r"[\[\]{}()*? ;&|<>$]", word) else word for word in shown]
+    special = re.compile(r"[\[\]{}()*? ;&|<>$\"]")
+    quoted = [_quoted(word) if special.search(word) else word for word in shown]
     return " ".join(["python", script, *quoted])
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'" if '"' in word else f'"{word}"'

@@ -100,6 +100,13 @@ def test_shared_speakers_synthetic_speech_and_lacking_folds_are_said(tmp_path):
     assert "(taken because its UAR is the highest, so its p values are flattered)" in text
 
 
+def test_corpora_that_only_train_are_told_apart_in_the_title(tmp_path):
+    children = finished_children(tmp_path, ARMS)
+    children["corpora"] = children["corpora"] + ",emodb"
+    title = title_of(read_protocol(children, "mine", COMMAND))
+    assert title.endswith(", trained on EmoDB too") and "EmoDB +" not in title
+
+
 def test_arms_of_several_commits_are_told_apart(tmp_path):
     children = finished_children(tmp_path, ARMS)
     children.loc[children["model"] == "tim", "git_commit"] = "ffff+"
@@ -161,3 +168,4 @@ def test_the_command_can_be_given_again_and_names_no_folder_of_one_machine():
         'python sweep.py sweep=protocol "sweep.grid.model=[tim,linear]" dataset.root=…/RAVDESS '
         "encoder.path=../weights/whisper"
     )
+    assert command_text("sweep.py", ['a=["b c=1",d]']) == """python sweep.py 'a=["b c=1",d]'"""

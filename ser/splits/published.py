@@ -1,8 +1,7 @@
 """Speaker lists that papers published for one corpus: results compare with theirs.
 
 The lists stand in conf/split/<name>.yaml, as the codes that the corpus gives its speakers. Clips of
-other corpora are refused, or with `others` train as well: a protocol of another name, so to speak,
-as it trains on more than the papers did. They never validate.
+other corpora are refused; with `others` = train they train too, and never validate.
 """
 
 from collections.abc import Sequence
