@@ -241,7 +241,10 @@ def _stop_in_training(
     runs = project / "mlruns" / "runs"
     before = set(runs.glob("*"))
     command = [sys.executable, ROOT / "train.py", *words]
+    # a job in the background ignores Ctrl-C, and so would the process that it starts
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heard)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         new = [path for path in runs.glob("*") if path not in before]
