@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ser.batch import Batch
-from ser.task import training_loss
+from ser.loss import training_loss
 
 
 def batch_of(part: Batch, rows: Tensor) -> Batch:

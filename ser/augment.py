@@ -14,6 +14,7 @@ from ser.batch import Batch
 from ser.conditions import FAMILIES, Degradation
 from ser.errors import SerError
 from ser.features import Feature
+from ser.loss import draw_pairs
 from ser.voice import VoiceChange
 
 SPEED_STEPS = 20  # of 5 %: the resampling kernel of 1.05 is small, that of 1.0473 is not
@@ -272,6 +273,5 @@ class BatchAugment(nn.Module):
                 batch = batch._replace(frames=frames, frames_length=lengths)
         if self.mixup_alpha <= 0:
             return batch, None, 1.0
-        share = float(torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample())
-        partner = torch.randperm(len(batch.target), device=batch.target.device)
+        partner, share = draw_pairs(len(batch.target), self.mixup_alpha, batch.target.device)
         return mixup(batch, partner, share), partner, share

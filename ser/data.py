@@ -1,7 +1,7 @@
 """Features to batches: the dataset, the sampler and the one DataModule."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,21 +151,22 @@ def clip_weights(dataset: EmotionDataset, corpora: Mapping[str, float]) -> np.nd
 
     With `corpora` the classes alone are equalised, and a clip counts its corpus's factor beside
     that, or 1 where there is none.
-
-    Raises:
-        SerError: a factor is not above 0, or is of a corpus that is not trained on.
     """
-    for corpus, factor in corpora.items():
-        if corpus not in dataset.groups or not factor > 0:
-            raise SerError(
-                f"loss.corpora={{{corpus}:{factor}}}: a factor above 0 for a corpus that trains; "
-                f"these are here {', '.join(sorted(set(dataset.groups)))}."
-            )
     classes = dataset.targets.tolist()
     cells = pd.Series(classes if corpora else list(zip(dataset.groups, classes, strict=True)))
     weights = 1.0 / cells.map(cells.value_counts()).to_numpy(dtype=float)
     weights *= [corpora.get(corpus, 1.0) for corpus in dataset.groups]
     return np.asarray(weights * (len(weights) / weights.sum()))
+
+
+def check_factors(corpora: Mapping[str, float], trained: Collection[str]) -> None:
+    """SerError where a factor is not above 0, or of a corpus that is not trained on."""
+    for corpus, factor in corpora.items():
+        if corpus not in trained or not factor > 0:
+            raise SerError(
+                f"loss.corpora={{{corpus}:{factor}}}: a factor above 0 for a corpus that trains; "
+                f"these are here {', '.join(sorted(trained))}."
+            )
 
 
 class EmotionDataModule(pl.LightningDataModule):

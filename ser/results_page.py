@@ -1,6 +1,7 @@
 """A protocol's results as a section of a Markdown document, and how it gets into one."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -269,10 +270,11 @@ def without_folders(word: str) -> str:
 def command_text(script: str, words: Sequence[str]) -> str:
     """The command as a reader can give it."""
     shown = [without_folders(word) for word in words]
-    special = re.compile(r"[\[\]{}()*? ;&|<>$\"]")
-    quoted = [_quoted(word) if special.search(word) else word for word in shown]
-    return " ".join(["python", script, *quoted])
+    return " ".join(["python", script, *map(_quoted, shown)])
 
 
 def _quoted(word: str) -> str:
-    return f"'{word}'" if '"' in word else f'"{word}"'
+    """As people quote; what double quotes do not protect is for shlex."""
+    if re.search(r'["$`\\]', word):
+        return shlex.quote(word)
+    return f'"{word}"' if re.search(r"[\[\]{}()*? ;&|<>]", word) else word

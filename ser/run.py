@@ -19,7 +19,7 @@ from ser.callbacks import standard_callbacks
 from ser.checkpoint import SafeCheckpointIO, load_checkpoint
 from ser.confidence import abstention_scores, at_temperature, calibrate
 from ser.config import build, check, plain
-from ser.data import EmotionDataModule
+from ser.data import EmotionDataModule, check_factors
 from ser.errors import SerError
 from ser.features import Feature
 from ser.metrics import class_report, confusion, score_groups
@@ -60,6 +60,9 @@ class Job:
 def prepare(cfg: DictConfig) -> Job:
     """Speech, split, front-end and network; whatever is wrong with the options shows here."""
     material = open_material(cfg)
+    table = material.speech.table
+    trained = set(table.loc[table["id"].isin(material.split.train), "corpus"])
+    check_factors(cfg.loss.corpora or {}, trained)
     features = build_features(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
     model = build_model(cfg.model, features, material.speech.classes)

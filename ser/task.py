@@ -12,8 +12,9 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ser.augment import BatchAugment
 from ser.batch import Batch
+from ser.loss import Mixed, training_loss
 from ser.metrics import macro_f1, uar, war
-from ser.models.base import EmotionModel, Mixed
+from ser.models.base import EmotionModel
 
 Schedule = Callable[[Optimizer, int, str, str], Any]
 
@@ -59,10 +60,9 @@ class EmotionClassifier(pl.LightningModule):
         weights = torch.ones(len(batch.target), device=first.device)
         if self._clip_weights is not None:
             weights = self._clip_weights.to(first.device)[batch.index]
+        if partner is not None:
+            every = [Mixed(logits, partner, share) for logits in every]
         loss = training_loss(every, batch.target, weights, self._label_smoothing)
-        if partner is not None:  # each of the pair counts with its own weight
-            other = batch.target[partner], weights[partner]
-            loss = share * loss + (1 - share) * training_loss(every, *other, self._label_smoothing)
         self.log(
             "train/loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(batch.target)
         )
@@ -106,20 +106,3 @@ class EmotionClassifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the card beside the weights."""
         checkpoint["ser"] = self.card
-
-
-def training_loss(
-    every: Sequence[Tensor | Mixed], target: Tensor, weights: Tensor, smoothing: float
-) -> Tensor:
-    """Mean cross-entropy of all logits; `weights` (batch,) is what each clip counts."""
-    return torch.stack([_loss_of(logits, target, weights, smoothing) for logits in every]).mean()
-
-
-def _loss_of(logits: Tensor | Mixed, target: Tensor, weights: Tensor, smoothing: float) -> Tensor:
-    if isinstance(logits, Mixed):
-        mixed, partner, share = logits
-        own = _loss_of(mixed, target, weights, smoothing)
-        other = _loss_of(mixed, target[partner], weights[partner], smoothing)
-        return share * own + (1 - share) * other
-    each = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
-    return (each * weights).mean()

@@ -32,3 +32,12 @@ def test_what_torchmetrics_alone_would_import_is_left_out_and_all_else_works():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == ["[]", "[[1, 1], [0, 1]]"]
+
+
+def test_the_bare_loop_that_a_whole_run_is_timed_against_is_bare():
+    script = (
+        "import sys, bench.bare_loop\n"
+        "print(sorted({'pytorch_lightning', 'hydra', 'mlflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr

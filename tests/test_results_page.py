@@ -169,3 +169,4 @@ def test_the_command_can_be_given_again_and_names_no_folder_of_one_machine():
         "encoder.path=../weights/whisper"
     )
     assert command_text("sweep.py", ['a=["b c=1",d]']) == """python sweep.py 'a=["b c=1",d]'"""
+    assert command_text("sweep.py", ["a=$HOME it's"]).endswith("""'a=$HOME it'"'"'s'""")

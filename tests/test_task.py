@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ser.augment import BatchAugment
 from ser.batch import Batch
-from ser.models.base import EmotionModel, Mixed
+from ser.loss import Mixed
+from ser.models.base import EmotionModel
 from ser.schedules import constant
 from ser.task import EmotionClassifier
 

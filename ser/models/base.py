@@ -2,24 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ser.batch import Batch
 from ser.errors import SerError
+from ser.loss import Mixed
 
 Batches = Callable[[], Iterable[Batch]]
 Streams = Mapping[str, tuple[int, ...]]
-
-
-class Mixed(NamedTuple):
-    """Logits (batch, n_classes) of pairs: `share` of each clip, else its partner (batch,)."""
-
-    logits: Tensor
-    partner: Tensor
-    share: float
 
 
 class EmotionModel(nn.Module, ABC):

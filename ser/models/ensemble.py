@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ser.batch import Batch
 from ser.errors import SerError
-from ser.models.base import Batches, EmotionModel, Mixed, check_choice, moved, require
+from ser.loss import Mixed
+from ser.models.base import Batches, EmotionModel, check_choice, moved, require
 from ser.models.linear import class_weights
 from ser.models.ridge import Ridge
 from ser.models.tim import TimNet

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser.batch import Batch
-from ser.models.base import Batches, EmotionModel, Mixed, check_choice, require, stream_shape
+from ser.errors import SerError
+from ser.loss import Mixed, draw_pairs
+from ser.models.base import Batches, EmotionModel, check_choice, require, stream_shape
 from ser.models.pooling import FrameScaler, mask_of
 from ser.models.temporal import clips_of, run_blocks, train_blocks
 
@@ -109,6 +111,8 @@ class TimNet(EmotionModel):
         width = width or n_features
         self.masked, self.n_blocks, self.jitter = masked, n_blocks, jitter
         self.lr_factor = lr_factor
+        if mixup < 0:
+            raise SerError(f"model.mixup={mixup}: alpha is above 0, or 0 to mix nothing.")
         check_choice("normalise", normalise, FrameScaler.KINDS)
         self.scaler = None if normalise == "none" else FrameScaler(n_features, normalise)
         self.width, self.dropout, self.deviation = width, dropout, deviation
@@ -258,8 +262,7 @@ class TimNet(EmotionModel):
         """(batch, width) -> logits of what the loss is applied to."""
         if not self.mixup:
             return self.classify(summary)
-        share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
-        partner = torch.randperm(len(summary), device=summary.device)
+        partner, share = draw_pairs(len(summary), self.mixup, summary.device)
         mixed = torch.lerp(summary[partner], summary, share)
         return Mixed(self.classify(mixed), partner, share)
 

@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from ser.errors import SerError
-from ser.models.base import Mixed, chosen_layers
+from ser.loss import Mixed
+from ser.models.base import chosen_layers
 from ser.models.chance import Chance
 from ser.models.ensemble import Ensemble
 from ser.models.linear import UNSEEN, Linear
@@ -183,3 +184,8 @@ def test_tim_net_mixes_summaries_as_it_mixes_targets() -> None:
     # the classifier is linear: logits of a mixed summary are mixed logits
     expected = mixed.share * logits + (1 - mixed.share) * logits[mixed.partner]
     torch.testing.assert_close(mixed.logits, expected)
+
+
+def test_a_negative_mixup_is_refused() -> None:
+    with pytest.raises(SerError, match=r"model.mixup=-1: alpha is above 0, or 0 to mix nothing"):
+        TimNet(n_classes=3, streams=STREAMS, **{**TIM, "mixup": -1})

@@ -9,8 +9,8 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from ser.batch import Batch
-from ser.models.base import EmotionModel, Mixed
-from ser.task import training_loss
+from ser.loss import Mixed, training_loss
+from ser.models.base import EmotionModel
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
