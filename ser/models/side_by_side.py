@@ -1,18 +1,16 @@
 """Long calls at once on a CPU, each in a thread of its own with its share of the cores."""
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Lock
-from typing import Any, TypeVar
+from threading import Barrier
+from typing import TypeVar
 
 import torch
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 
-_compiling = Lock()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
     os.register_at_fork(after_in_child=_pools.clear)
@@ -32,32 +30,6 @@ def side_by_side(call: Callable[[Given], Result], given: Sequence[Given]) -> lis
     if len(given) < 2 or n_threads < 2:
         return list(map(without_gradients, given))
     return list(_pool(len(given), max(1, n_threads // len(given))).map(without_gradients, given))
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function in TorchScript, which holds no interpreter lock; compiled at the first call.
-
-    torch plans to drop TorchScript; without it the function runs as Python.
-    """
-    script: list[Callable[..., Any]] = []
-
-    def run(*given: Any) -> Any:
-        with _compiling:
-            if not script:
-                script.append(_script(function))
-        return script[0](*given)
-
-    return run
-
-
-def _script(function: Callable[..., Any]) -> Callable[..., Any]:
-    make: Callable[..., Any] | None = getattr(torch.jit, "script", None)
-    if make is None:
-        return function
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        scripted: Callable[..., Any] = make(function)
-    return scripted
 
 
 def _pool(n_workers: int, n_threads: int) -> ThreadPoolExecutor:

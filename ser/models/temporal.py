@@ -2,13 +2,12 @@
 
 The rows of a batch lie time first, (2 directions, time, clips, channels): the past of every row
 is a fixed number of rows before it, so a causal convolution of kernel 2 is two matrix products
-added up in place, the second over the rows that have a past. Autograd would keep eight tensors a
-block; here three are kept, and what is cheap is computed again in memory that is still in the
-processor's cache. The directions meet only in their summaries, so two threads never wait for each
+added up. Autograd would keep eight tensors a block; here three are kept, and what is cheap is
+computed again. The directions meet only in their summaries, so two threads never wait for each
 other: threads within each small operation would, some two thousand times a step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,13 +17,10 @@ from torch.autograd.function import once_differentiable
 
 from ser.models import temporal_rows
 from ser.models.onednn import applies
-from ser.models.side_by_side import compiled, side_by_side
+from ser.models.side_by_side import side_by_side
 from ser.models.temporal_rows import Clips, Options, clips_of
 
 __all__ = ["clips_of", "run_blocks", "train_blocks"]
-
-# a build of torch without oneDNN does not know its operations and could not compile them
-_forward, _backward = compiled(temporal_rows.forward), compiled(temporal_rows.backward)
 
 
 def run_blocks(
@@ -75,9 +71,31 @@ def train_blocks(
         gamma.
     """
     options = Options(pasts, epsilon, deviation, applies(rows))
-    return _Blocks.apply(  # type: ignore[no-any-return, no-untyped-call]
-        rows, taps, bias, gamma, beta, keep, clips, options
+    frames = clips.frames[:, 0]
+    if not fuses(options) or bool((frames[1:] >= frames[:-1]).all()):
+        return _Blocks.apply(  # type: ignore[no-any-return, no-untyped-call]
+            rows, taps, bias, gamma, beta, keep, clips, options
+        )
+    order = frames.argsort(stable=True)
+    keep = None if keep is None else keep[:, :, :, order]
+    clips = clips._replace(frames=clips.frames[order])
+    summary, mean, variance = _Blocks.apply(  # type: ignore[no-untyped-call]
+        rows[:, :, order], taps, bias, gamma, beta, keep, clips, options
     )
+    return summary[:, :, order.argsort()], mean, variance
+
+
+def fuses(options: Options) -> bool:
+    """Whether `temporal_fused` has the arithmetic: on a CPU, by oneDNN, of the means alone."""
+    return options.onednn and not options.deviation
+
+
+def _arithmetic(options: Options) -> Any:
+    if not fuses(options):
+        return temporal_rows
+    from ser.models import temporal_fused  # numba takes a while to import
+
+    return temporal_fused
 
 
 class _Blocks(Function):
@@ -97,8 +115,8 @@ class _Blocks(Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         def run(one: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
             weights = _of_direction((taps, gamma, beta, keep), one)
-            call: Callable[..., Any] = _forward if options.onednn else temporal_rows.forward
-            return call(rows[one], *weights, clips, options)  # type: ignore[no-any-return]
+            forward = _arithmetic(options).forward
+            return forward(rows[one], *weights, clips, options)  # type: ignore[no-any-return]
 
         ctx.directions = _directions(rows)
         summaries, means, variances, kept = zip(*side_by_side(run, ctx.directions), strict=True)
@@ -124,8 +142,8 @@ class _Blocks(Function):
             weights = _of_direction((taps, gamma, beta, keep, mean, variance), one)
             of_summary = grads[0][:, one], summary[:, one]
             start = one.start * n
-            call: Callable[..., Any] = _backward if ctx.options.onednn else temporal_rows.backward
-            return call(  # type: ignore[no-any-return]
+            backward = _arithmetic(ctx.options).backward
+            return backward(  # type: ignore[no-any-return]
                 kept[start : start + n], *of_summary, *weights, ctx.clips, ctx.options
             )
 

@@ -1,15 +1,11 @@
-"""Both passes of TIM-Net's blocks over rows, (directions, time, clips, channels).
-
-All of it is in the part of Python that TorchScript compiles: `ser.models.temporal` runs it so on a
-CPU, where the interpreter would otherwise hold up one thread for every operation of the other.
-"""
+"""Both passes of TIM-Net's blocks over rows, (directions, time, clips, channels), by torch."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ser.models.onednn import add_product, as_steps, product
+from ser.models.onednn import add_product, product
 
 FLOOR = 1e-8  # under the deviation's square root, where its gradient is still finite
 
@@ -125,8 +121,7 @@ def backward(
     grad_beta, grad = torch.empty_like(beta), torch.zeros_like(inputs[0])
     first, second = torch.empty_like(grad), torch.empty_like(grad)
     through, work = torch.empty_like(grad), torch.empty_like(grad)
-    for back in range(n_blocks):
-        number = n_blocks - 1 - back
+    for number in reversed(range(n_blocks)):
         past = options.pasts[number]
         for half in range(2):
             dropped = None if keep is None else keep[number, half]
@@ -137,8 +132,7 @@ def backward(
             grad, of_summary[number], inputs[number + 1], summary[number], clips, work
         )
         _gate_backward(grad, inputs[number], second, through, work)
-        for back_half in range(2):
-            half = 1 - back_half
+        for half in (1, 0):
             source = first if half else inputs[number]
             flat = through.flatten(1, 2)
             # where the ReLU is open the dropout's factor is `gain`: it waits for the small sums
@@ -153,7 +147,7 @@ def backward(
             grad_taps[number, half] = _taps_grad(source.flatten(1, 2), flat, past)
             weight = taps[number, half] * (gain * scale[number, half])[:, None, None]
             target = second.zero_() if half else grad
-            _add_conv_backward(flat, weight, past, target.flatten(1, 2), options.onednn)
+            _add_conv_backward(flat, weight, past, target.flatten(1, 2))
             if half:
                 torch.ops.aten.threshold_backward(second, first, 0, grad_input=through)
     grad_taps *= (gain * scale)[..., None, None, :]
@@ -185,9 +179,6 @@ def _moments(rows: Tensor, clips: Clips, work: Tensor) -> tuple[Tensor, Tensor]:
 
     Each (directions, channels); `work` is memory of the rows' size.
     """
-    if clips.mask is None and len(rows) == 1 and rows.device.type == "cpu":
-        mean, variance = torch.batch_norm_update_stats(as_steps(rows[0]), None, None, 0.0)
-        return mean[None], variance[None]
     mean = _mean(rows, clips)
     torch.sub(rows, mean[:, None], out=work)
     return mean, _mean(work.square_(), clips)
@@ -195,9 +186,8 @@ def _moments(rows: Tensor, clips: Clips, work: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean(rows: Tensor, clips: Clips) -> Tensor:
     total = rows[:, : clips.n_full].sum(1)
-    mask = clips.mask
-    if mask is not None:
-        weight = mask.view(1, 1, -1)[..., clips.n_full :].expand(len(rows), -1, -1)
+    if clips.mask is not None:
+        weight = clips.mask.view(1, 1, -1)[..., clips.n_full :].expand(len(rows), -1, -1)
         total += torch.bmm(weight, rows[:, clips.n_full :])[:, 0]
     return total / clips.n_real
 
@@ -208,9 +198,8 @@ def _summarise(rows: Tensor, clips: Clips, deviation: bool, floor: float = FLOOR
     if not deviation:
         return mean
     centred = rows - mean[:, None]
-    mask = clips.mask
-    if mask is not None:
-        centred = centred * mask
+    if clips.mask is not None:
+        centred = centred * clips.mask
     return torch.cat([mean, (centred.square().sum(1) / clips.frames + floor).sqrt()], -1)
 
 
@@ -263,9 +252,8 @@ def _norm_backward(
     factor = -inverse.square() * weighted / clips.n_real
     grad.addcmul_(rows, factor[:, None])
     grad -= (factor * mean + total / clips.n_real)[:, None]
-    mask = clips.mask
-    if mask is not None:
-        grad[:, clips.n_full :] *= mask.view(-1, 1)[clips.n_full :]
+    if clips.mask is not None:
+        grad[:, clips.n_full :] *= clips.mask.view(-1, 1)[clips.n_full :]
     return total, weighted * inverse
 
 
@@ -278,15 +266,8 @@ def _taps_grad(source: Tensor, grad: Tensor, past: int) -> Tensor:
     return torch.stack([torch.bmm(earlier, grad[:, past:]), now], 1)
 
 
-def _add_conv_backward(grad: Tensor, taps: Tensor, past: int, target: Tensor, onednn: bool) -> None:
+def _add_conv_backward(grad: Tensor, taps: Tensor, past: int, target: Tensor) -> None:
     """Add the gradient of the convolution's input to `target`, in place."""
-    if not onednn:
-        target.baddbmm_(grad, taps[:, 1].transpose(1, 2))
-        if past < grad.size(1):
-            target[:, :-past].baddbmm_(grad[:, past:], taps[:, 0].transpose(1, 2))
-        return
-    for direction in range(len(grad)):
-        total, given = target[direction], grad[direction]
-        add_product(total, given, taps[direction, 1].t())
-        if past < len(given):
-            add_product(total[:-past], given[past:], taps[direction, 0].t())
+    target.baddbmm_(grad, taps[:, 1].transpose(1, 2))
+    if past < grad.size(1):
+        target[:, :-past].baddbmm_(grad[:, past:], taps[:, 0].transpose(1, 2))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ser.models.side_by_side import compiled, side_by_side
+from ser.models.side_by_side import side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -57,15 +57,3 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     assert receiver.poll(60)
     assert receiver.recv() == ["0", "1"]
     child.join(60)
-
-
-def double(rows: torch.Tensor) -> torch.Tensor:
-    return 2 * rows
-
-
-def test_compiled_gives_the_same_with_and_without_torchscript(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert compiled(double)(torch.ones(2)).tolist() == [2.0, 2.0]
-    monkeypatch.delattr(torch.jit, "script")
-    assert compiled(double)(torch.ones(2)).tolist() == [2.0, 2.0]

@@ -13,6 +13,7 @@ from ser.batch import Batch
 from ser.errors import SerError
 from ser.models import temporal
 from ser.models.temporal import clips_of, train_blocks
+from ser.models.temporal_kernels import sigmoid
 from ser.models.temporal_rows import FLOOR
 from ser.models.tim import TimNet
 
@@ -158,6 +159,7 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     torch.set_num_threads(1 if request.param == "one thread" else 2)
     if request.param.startswith("both"):
         monkeypatch.setattr(temporal, "_directions", lambda _: [slice(0, 2)])
+        monkeypatch.setattr(temporal, "fuses", lambda _: False)
     yield
     torch.set_num_threads(before)
 
@@ -195,23 +197,34 @@ def test_fast_arithmetic_equals_a_straight_port(
         torch.testing.assert_close(ours, theirs, **close)
 
 
-def test_what_a_build_without_onednn_cannot_compile_is_not_compiled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("n_clips", [1, 5, 70])  # 1 clip a thousand times in a tile; 70 by 14
+def test_both_arithmetics_of_a_cpu_agree(n_clips: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    model = paper(n_features=6, n_blocks=3, dropout=0.0)
-    batch = batch_of(torch.randn(3, 12, 6))
-    expected = model(batch)
+    model = paper(n_features=6, n_blocks=6, dropout=0.5, masked=True, norm_momentum=0.5)
+    lengths = torch.randint(1, 80, (n_clips,))
+    lengths[-1] = 80
+    frames = torch.randn(n_clips, 80, 6) * 3 + 5
+    parameters = [value for name, value in model.named_parameters() if "branch" in name]
 
-    def refuse(*_: object) -> None:
-        raise AssertionError
+    def step() -> list[torch.Tensor]:
+        torch.manual_seed(1)  # the dropout
+        summary = model.scales(batch_of(frames, lengths.tolist()))
+        wanted = torch.sin(torch.arange(summary.numel())).view_as(summary)
+        return [summary, *torch.autograd.grad((summary * wanted).sum(), parameters)]
 
-    monkeypatch.setattr(temporal, "applies", lambda _: False)
-    monkeypatch.setattr(temporal, "_forward", refuse)
-    monkeypatch.setattr(temporal, "_backward", refuse)
-    found = model(batch)
-    found.sum().backward()
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    found = step()
+    monkeypatch.setattr(temporal, "fuses", lambda _: False)
+    for ours, plain in zip(found, step(), strict=True):
+        largest = float(plain.detach().abs().max())
+        torch.testing.assert_close(ours, plain, atol=1e-4 * largest, rtol=1e-3)
+
+
+def test_the_fused_sigmoid() -> None:
+    x = np.append(np.linspace(0, 200, 20_001), [88.0, 1e4, np.nan]).astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = 1 / (1 + np.exp(-x.astype(float)))
+    found = np.array([sigmoid(value) for value in x])
+    np.testing.assert_allclose(found, expected, atol=1.2e-7, rtol=0)
 
 
 def test_a_dropped_channel_is_dropped_forward_and_back() -> None:
