@@ -77,8 +77,9 @@ class Mfcc(Feature):
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (frames, n_features) array a clip, float32."""
         with torch.inference_mode():
-            decibels = self._decibels(self.fitted(waveforms))
-            return [self._coefficients(clip) for clip in decibels]
+            decibels, clips = self._decibels.joined(self.fitted(waveforms))
+            coefficients = decibels @ self._dct
+            return [self._with_deltas(coefficients[clip]) for clip in clips]
 
     def fitted(self, waveforms: Sequence[Waveform]) -> Sequence[Waveform]:
         """The clips, cropped or padded to n_samples where that is asked for."""
@@ -86,13 +87,13 @@ class Mfcc(Feature):
             return waveforms
         return [centre_crop_or_pad(waveform, self.n_samples) for waveform in waveforms]
 
-    def _coefficients(self, decibels: Tensor) -> Array:
-        """(frames, n_mels) to (frames, n_features)."""
+    def _with_deltas(self, coefficients: Tensor) -> Array:
+        """(frames, n_mfcc) to (frames, n_features)."""
         features: Array
         if self.deltas == 0:
-            features = (decibels @ self._dct).numpy()
+            features = coefficients.numpy()
             return features
-        orders = [(decibels @ self._dct).T]  # (n_mfcc, frames)
+        orders = [coefficients.T]  # (n_mfcc, frames)
         for _ in range(self.deltas):
             orders.append(compute_deltas(orders[-1], win_length=_DELTA_WIDTH))
         features = torch.cat(orders).T.contiguous().numpy()
