@@ -106,19 +106,18 @@ def limit(seconds: float) -> str:
     """What the epoch's arithmetic alone takes at the rates measured on this machine."""
     import torch
 
-    from ser.models.onednn import add_product
+    from ser.models.onednn import product
 
     steps = sum(2 * FRAMES - min(2**block, FRAMES) for block in range(BLOCKS))  # taps with a frame
     forward = CLIPS * 2 * 2 * steps * 2 * FEATURES**2
     rows, width = BATCH * FRAMES, FEATURES + 1
-    left, right = torch.randn(2, rows, width), torch.randn(2, width, width)
-    out = torch.zeros_like(left)
-    both = list(zip(out, left, right, strict=True))
-    call = lambda: [add_product(*each) for _ in range(20) for each in both]  # noqa: E731
+    weight, pairs = torch.randn(width, 2 * width), torch.randn(2 * width, rows).T
+    out, left = torch.zeros(2, rows, width), torch.randn(2, rows, width)
+    call = lambda: [product(weight, pairs) for _ in range(20)]  # noqa: E731
     rate = 20 * 4 * rows * width**2 / min(measure(call).seconds for _ in range(5)) / 1e9
     call = lambda: [torch.mul(left, out, out=out) for _ in range(20)]  # noqa: E731
     bandwidth = 20 * 12 * left.numel() / min(measure(call).seconds for _ in range(5)) / 1e9
-    passes = 2 * BLOCKS * 27 + BLOCKS * 19  # tensors read or written between the products
+    passes = BLOCKS * 31  # tensors of a direction read or written between the products, by block
     traffic = CLIPS / BATCH * passes * 4 * left.numel()
     products, moving = 3 * forward / rate / 1e9, traffic / bandwidth / 1e9
     return (

@@ -109,11 +109,11 @@ def normalise(
 
     Written are the mean and variance of `norm`, and `affine`.
     """
-    tile = repeats(len(steps.frames)) * len(steps.frames)
     n = steps.frames.sum()
+    sums, squares = _tile(len(steps.frames)), _tile(len(steps.frames))
     for c in range(len(x)):
         row, first = x[c], x[c, 0]
-        sums, squares = np.zeros(tile, np.float32), np.zeros(tile, np.float32)
+        sums[:], squares[:] = 0, 0
         for begin, end in steps.real:
             part, total, square = row[begin:end], sums[: end - begin], squares[: end - begin]
             for m in range(len(part)):
@@ -121,7 +121,7 @@ def normalise(
                 total[m] += away
                 square[m] += away * away
         away_64, square_64 = 0.0, 0.0
-        for m in range(tile):
+        for m in range(len(sums)):
             away_64 += sums[m]
             square_64 += squares[m]
         mean = first + away_64 / n
@@ -134,21 +134,27 @@ def normalise(
 
 
 @_kernel
-def _tiled(row: Array) -> Array:
-    """(clips,) again and again."""
-    n = len(row)
-    tile = np.empty(repeats(n) * n, np.float32)
-    for at in range(0, len(tile), n):
-        tile[at : at + n] = row
-    return tile
+def _tile(clips: int) -> Array:
+    return np.empty(repeats(clips) * clips, np.float32)
+
+
+@_kernel
+def _repeat(row: Array, tile: Array) -> None:
+    """Into `tile` the clips' values (clips,) again and again."""
+    for at in range(0, len(tile), len(row)):
+        part = tile[at : at + len(row)]
+        for m in range(len(part)):
+            part[m] = row[m]
 
 
 @_kernel
 def activate(x: Array, affine: Affine, past: int, pair: Array) -> None:
     """Into `pair` the ReLU of the normalised x, and before it that of the step `past` earlier."""
     channels, n = x.shape
+    factor, offset = _tile(affine.factor.shape[1]), _tile(affine.factor.shape[1])
     for c in range(channels):
-        factor, offset = _tiled(affine.factor[c]), _tiled(affine.offset[c])
+        _repeat(affine.factor[c], factor)
+        _repeat(affine.offset[c], offset)
         for at in range(0, n, len(factor)):
             part, out = x[c, at : at + len(factor)], pair[channels + c, at : at + len(factor)]
             for m in range(len(part)):
@@ -183,9 +189,11 @@ def gate(
     Into `summary` (channels, clips) its mean over each clip's frames.
     """
     channels, clips = len(x), len(steps.frames)
+    factors, offsets, sums = _tile(clips), _tile(clips), _tile(clips)
     for c in range(channels):
-        factors, offsets = _tiled(affine.factor[c]), _tiled(affine.offset[c])
-        sums = np.zeros_like(factors)
+        _repeat(affine.factor[c], factors)
+        _repeat(affine.offset[c], offsets)
+        sums[:] = 0
         for begin, end in steps.padding:
             pair[channels + c, begin:end] = 0
         for begin, end in steps.real:
@@ -230,11 +238,14 @@ def gate_backward(
         of_norm: written: gradients of gamma and beta over dropout's factor, (2, channels).
     """
     channels, clips = len(x), len(steps.frames)
+    factors, offsets, shares = _tile(clips), _tile(clips), _tile(clips)
+    hidden, opened, total = _tile(clips), _tile(clips), _tile(clips)
+    weighted = _tile(clips)
     for c in range(channels):
-        factors, offsets = _tiled(affine.factor[c]), _tiled(affine.offset[c])
-        shares = _tiled((of_summary[c] / steps.frames).astype(np.float32))
-        hidden, opened = np.empty_like(factors), np.empty_like(factors)
-        total, weighted = np.zeros_like(factors), np.zeros_like(factors)
+        _repeat(affine.factor[c], factors)
+        _repeat(affine.offset[c], offsets)
+        _repeat(of_summary[c] / steps.frames, shares)
+        total[:], weighted[:] = 0, 0
         for begin, end in steps.padding:
             pair[c, begin:end] = 0
         for begin, end in steps.real:
@@ -272,9 +283,12 @@ def relu_backward(
 ) -> None:
     """Backward of `activate` and of its normalisation; arguments as of `gate_backward`."""
     clips = len(steps.frames)
+    factors, offsets, total = _tile(clips), _tile(clips), _tile(clips)
+    weighted = _tile(clips)
     for c in range(len(x)):
-        factors, offsets = _tiled(affine.factor[c]), _tiled(affine.offset[c])
-        total, weighted = np.zeros_like(factors), np.zeros_like(factors)
+        _repeat(affine.factor[c], factors)
+        _repeat(affine.offset[c], offsets)
+        total[:], weighted[:] = 0, 0
         for begin, end in steps.padding:
             pair[c, begin:end] = 0
         for begin, end in steps.real:
@@ -292,7 +306,6 @@ def relu_backward(
 def _add_sums(grad: Array, row: Array, total: Array, weighted: Array) -> None:
     for m in range(len(row)):
         total[m] += grad[m]
-    for m in range(len(row)):
         weighted[m] += grad[m] * row[m]
 
 
