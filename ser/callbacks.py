@@ -76,32 +76,49 @@ class BestCheckpoint(ModelCheckpoint):
         return current is not None and bool(current == self.best_model_score)
 
 
+class StopAfter(Callback):
+    """End the training after so many epochs, whatever the schedule was made for."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Ask Lightning to stop."""
+        if trainer.current_epoch + 1 >= self._epochs:
+            trainer.should_stop = True
+
+
+def training_callbacks(last: Path, seed: int) -> tuple[list[Callback], History]:
+    """What every training has, and its history; each epoch's checkpoint replaces that at `last`."""
+    history = History()
+    saved = ModelCheckpoint(  # save_last=True of BestCheckpoint would copy the best epoch
+        dirpath=last.parent,
+        filename=last.stem,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    shown = RichProgressBar() if sys.stdout.isatty() else EpochLines()
+    return [SeedEpochs(seed), history, shown, saved], history
+
+
 def standard_callbacks(
     folder: Path, *, seed: int, keep: str, monitor: str, mode: str, patience: int | None
 ) -> tuple[list[Callback], History]:
-    """What every training run has, and its history.
+    """What a run's first training has, and its history.
 
-    The last checkpoint is `last.ckpt` in `folder`; with `keep` best the best one is `best.ckpt`
+    The last checkpoint is `last.ckpt` in `folder`; with `keep` best the best one is `kept.ckpt`
     beside it. With `patience` training stops after so many epochs without a better one.
     """
-    history = History()
+    callbacks, history = training_callbacks(folder / "last.ckpt", seed)
     best = BestCheckpoint(
         dirpath=folder,
-        filename="best",
+        filename="kept",
         monitor=monitor,
         mode=mode,
         save_on_train_epoch_end=True,
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
-    last = ModelCheckpoint(  # save_last=True of the other would copy the best epoch, not the last
-        dirpath=folder,
-        filename="last",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    shown = RichProgressBar() if sys.stdout.isatty() else EpochLines()
-    callbacks = [SeedEpochs(seed), history, shown, last]
     if keep == "best":
         callbacks.append(best)
     if patience is not None:

@@ -220,11 +220,6 @@ def check(cfg: DictConfig) -> None:
     for option, (value, allowed) in choices.items():
         if value not in allowed:
             raise SerError(f"{option}={value} is not known: choose {', '.join(allowed)}.")
-    if cfg.loss.corpora and cfg.loss.imbalance == "none":
-        raise SerError(
-            f"loss.corpora={dict(cfg.loss.corpora)}: with loss.imbalance=none all clips count the "
-            "same. Set loss.imbalance=weights or sampler."
-        )
     positive = {
         "loader.batch_size": cfg.loader.batch_size,
         "loader.pool_batches": cfg.loader.pool_batches,
@@ -238,11 +233,7 @@ def check(cfg: DictConfig) -> None:
     from ser.calibration import check_target  # numpy, which --help does without
 
     check_target(cfg.abstain.target_accuracy)
-    if cfg.augment.copies and cfg.augment.waveform is None:
-        raise SerError(
-            f"augment.copies={cfg.augment.copies}: copies are made by a waveform augmentation, and "
-            "this option of augment has none. Choose augment=waveform, or drop augment.copies."
-        )
+    _check_pairs(cfg)
     if "mixed" in str(cfg.trainer.precision) and "fused" in cfg.optimizer:
         cfg.optimizer.fused = False  # Lightning refuses to clip such an optimizer's gradients there
     settle_front_end(cfg)
@@ -253,3 +244,22 @@ def check(cfg: DictConfig) -> None:
             cfg.model.name,
         )
         cfg.augment.copies = 0
+
+
+def _check_pairs(cfg: DictConfig) -> None:
+    """Refuse options that exclude one another."""
+    if cfg.loss.corpora and cfg.loss.imbalance == "none":
+        raise SerError(
+            f"loss.corpora={dict(cfg.loss.corpora)}: with loss.imbalance=none all clips count the "
+            "same. Set loss.imbalance=weights or sampler."
+        )
+    if cfg.refit and cfg.scheduler._target_.endswith(".plateau"):
+        raise SerError(
+            "refit=true with scheduler=plateau: its rates follow validation, which trains in the "
+            "second training. Choose another scheduler, or refit=false."
+        )
+    if cfg.augment.copies and cfg.augment.waveform is None:
+        raise SerError(
+            f"augment.copies={cfg.augment.copies}: copies are made by a waveform augmentation, and "
+            "this option of augment has none. Choose augment=waveform, or drop augment.copies."
+        )

@@ -100,8 +100,8 @@ def _find_checkpoint(cfg: DictConfig) -> tuple[Path, RunFolder | None]:
     folder = find_run(str(cfg.run), Path(cfg.runs_root) / "runs", finished=True)
     if not folder.best.is_file():
         raise SerError(
-            f"{folder.path} has no checkpoints/best.ckpt: the run was cut off before its first "
-            f"epoch ended. Go on with it: python train.py resume={folder.path}"
+            f"{folder.path} has no checkpoints/best.ckpt: the run was cut off before its "
+            f"end. Go on with it: python train.py resume={folder.path}"
         )
     return folder.best, folder
 

@@ -107,6 +107,7 @@ def _network(
         "reads": sorted(model.reads),
         "size": size_of(model),
         "refits": model.refits,
+        "again": model.trainable and cfg.get("refit", False),  # runs of before have no refit
         "encoders": encoder_facts(cfg, model, features),
         "seed": cfg.seed,
         "epochs": epochs,

@@ -5,7 +5,6 @@ import json
 import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,47 +13,23 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ser.assemble import Material, build_data, build_features, build_model, card_of, open_material
-from ser.callbacks import standard_callbacks
+from ser.assemble import Material, build_data, build_features, build_model, open_material
 from ser.checkpoint import SafeCheckpointIO, load_checkpoint
 from ser.confidence import abstention_scores, at_temperature, calibrate
-from ser.config import build, check, plain
+from ser.config import check, plain
 from ser.data import EmotionDataModule, check_factors
 from ser.errors import SerError
-from ser.features import Feature
+from ser.fitting import Job, build_trainer, fit, fit_again
 from ser.metrics import class_report, confusion, score_groups
 from ser.model_card import write_model_card
-from ser.models.base import EmotionModel
 from ser.quiet import quieten
 from ser.report import headline, render_results
 from ser.run_folder import RunFolder, create_run_folder, find_run
-from ser.scoring import figures_of, predict_clips, write_curves, write_predictions
+from ser.scoring import figures_of, predict_clips, write_predictions
 from ser.task import EmotionClassifier
 from ser.tracking import Tracker, git_commit
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that is known of a run before its first long step."""
-
-    cfg: DictConfig
-    material: Material
-    features: list[Feature]
-    model: EmotionModel
-
-    @property
-    def name(self) -> str:
-        """Model, dataset, split, fold and seed in one word."""
-        split = self.material.split
-        fold = str(split.fold) if split.n_folds > 1 else ""
-        return f"{self.cfg.model.name}-{self.cfg.dataset.name}-{split.name}{fold}-s{self.cfg.seed}"
-
-    @property
-    def title(self) -> str:
-        """The name as tables and figures bear it: synthetic speech is called so."""
-        return self.name + (" (SYNTHETIC SPEECH)" if self.material.speech.synthetic else "")
 
 
 def prepare(cfg: DictConfig) -> Job:
@@ -159,31 +134,10 @@ def _best_key(cfg: DictConfig) -> str:
 
 
 def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, float]:
-    cfg = job.cfg
-    data = build_data(cfg, job.material, job.features)
-    task = build_task(job, data)
-    choice = {"monitor": cfg.monitor.metric, "mode": cfg.monitor.mode, "keep": cfg.keep}
-    callbacks, history = standard_callbacks(
-        folder.checkpoints, seed=cfg.seed, patience=cfg.early_stopping.patience, **choice
-    )
-    trainer = build_trainer(cfg, callbacks, logger)
-    task.model.fit(lambda: data.in_order("train"))
-    if task.model.trainable:
-        last = folder.last if folder.last.is_file() else None
-        if last is not None:
-            load_checkpoint(last)  # a clear error for a damaged file
-        try:
-            trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=last)
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
-        write_curves(folder.path, history.rows, job.title, **choice)
-    else:
-        task.model.adapt(data.val_dataloader)
-        trainer.validate(task, data.val_dataloader(), verbose=False)
-        trainer.save_checkpoint(folder.best)
-    metrics = {"epochs": float(len(history.rows))}
-    scorer = build_trainer(cfg, [], False, precision="32-true")  # as evaluate.py scores
-    return metrics | score_run(job, folder, task, data, scorer)
+    data = build_data(job.cfg, job.material, job.features)
+    task, epochs = fit(job, data, folder, logger)
+    scorer = build_trainer(job.cfg, [], False, precision="32-true")  # as evaluate.py scores
+    return {"epochs": float(epochs)} | score_run(job, folder, task, data, scorer)
 
 
 def score_run(
@@ -195,7 +149,7 @@ def score_run(
 ) -> dict[str, float]:
     """Score the kept epoch's checkpoint on validation, and once on test."""
     last = job.cfg.keep == "last" and task.model.trainable
-    checkpoint = load_checkpoint(folder.last if last else folder.best)
+    checkpoint = load_checkpoint(folder.last if last else folder.kept)
     task.load_state_dict(checkpoint["state_dict"])
     task.model.calibrate(lambda: data.in_order("val"))
     table, classes = job.material.speech.table, job.material.speech.classes
@@ -206,7 +160,9 @@ def score_run(
     metrics |= figures_of(val, classes, "best") | calibrated.figures()
     val.to_parquet(folder.path / "validation_predictions.parquet", index=False)
     checkpoint["ser"] |= calibrated.card()
-    if task.model.refits:
+    if job.cfg.refit and task.model.trainable:
+        task = fit_again(job, task, folder, checkpoint["epoch"] + 1)
+    elif task.model.refits:
         task.model.refit(lambda: chain(data.in_order("train"), data.in_order("val")))
     checkpoint["state_dict"] = task.state_dict()
     SafeCheckpointIO().save_checkpoint(checkpoint, folder.best)
@@ -229,39 +185,6 @@ def score_run(
     counts = confusion(test["truth"], test["prediction"], classes)
     render_results(score_groups(test, classes), class_report(counts, classes), title, Console())
     return metrics
-
-
-def build_task(job: Job, data: EmotionDataModule) -> EmotionClassifier:
-    """The LightningModule around the model."""
-    cfg, speech = job.cfg, job.material.speech
-    return EmotionClassifier(
-        job.model,
-        speech.classes,
-        augment=build(cfg.augment.batch),
-        label_smoothing=cfg.loss.label_smoothing,
-        clip_weights=data.loss_weights(len(speech.table)),
-        optimizer=build(cfg.optimizer),
-        schedule=build(cfg.scheduler),
-        monitor=cfg.monitor.metric,
-        mode=cfg.monitor.mode,
-        card=card_of(cfg, job.material),
-    )
-
-
-def build_trainer(cfg: DictConfig, callbacks: Any, logger: Any, **changes: Any) -> pl.Trainer:
-    """Lightning's Trainer with our checkpoint files and without its chatter."""
-    trainer: pl.Trainer = build(
-        cfg.trainer,
-        **changes,
-        callbacks=callbacks,
-        logger=logger,
-        plugins=[SafeCheckpointIO()],
-        enable_model_summary=False,
-        enable_progress_bar=any(type(c).__name__ == "RichProgressBar" for c in callbacks),
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,  # nothing is logged by step
-    )
-    return trainer
 
 
 def tracker_of(cfg: DictConfig) -> Tracker:

@@ -28,18 +28,28 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """`best.ckpt` (scored) and `last.ckpt`."""
+        """`best.ckpt` (scored), `last.ckpt`, and what else a run had to keep on its way."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
-        """The checkpoint that is scored: of the epoch that was kept, all statistics fitted."""
+        """The checkpoint that is scored: all that a run learned, written at its end."""
         return self.checkpoints / "best.ckpt"
 
     @property
     def last(self) -> Path:
         """The checkpoint to resume from."""
         return self.checkpoints / "last.ckpt"
+
+    @property
+    def kept(self) -> Path:
+        """The best epoch on validation, as it was trained, where that one is scored."""
+        return self.checkpoints / "kept.ckpt"
+
+    @property
+    def again(self) -> Path:
+        """The last epoch of the training on train and validation together."""
+        return self.checkpoints / "again.ckpt"
 
     @property
     def predictions(self) -> Path:

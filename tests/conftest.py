@@ -1,12 +1,14 @@
 """Fixtures that more than one room needs."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from ser.run_folder import RunFolder
     from ser.tracking import Tracker
 
 
@@ -32,3 +34,30 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> "Tracker":
 def own_store() -> None:
     """No store from the environment: MLflow's client may leave its address there."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with speech, where runs are kept; torch and MLflow start once for all tests."""
+    folder = tmp_path_factory.mktemp("project")
+    import synthetic
+
+    synthetic.write_corpus("ravdess", folder / "data" / "ravdess", speakers=6)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hydra_ready() -> Iterator[None]:
+    from hydra import initialize_config_dir
+
+    from ser.config import CONF
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def tim_run(project: Path, hydra_ready: None) -> "RunFolder":
+    from pipeline_runs import TIM, train
+
+    return train(project, *TIM)

@@ -64,8 +64,8 @@ def weight_in(path: Path) -> float:
 
 def test_the_best_and_the_last_epoch_are_kept(tmp_path):
     run(tmp_path, Scripted([0.2, 0.6, 0.5]), epochs=3)
-    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert weight_in(tmp_path / "best.ckpt") == 2 and weight_in(tmp_path / "last.ckpt") == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.ckpt", "last.ckpt"}
+    assert weight_in(tmp_path / "kept.ckpt") == 2 and weight_in(tmp_path / "last.ckpt") == 3
 
 
 def test_with_keep_last_no_epoch_is_chosen_and_none_left_out(tmp_path):
@@ -76,7 +76,7 @@ def test_with_keep_last_no_epoch_is_chosen_and_none_left_out(tmp_path):
 
 def test_a_loss_is_best_when_it_is_least(tmp_path):
     run(tmp_path, Scripted([0.6, 0.2, 0.5], "val/loss"), epochs=3, mode="min")
-    assert weight_in(tmp_path / "best.ckpt") == 2
+    assert weight_in(tmp_path / "kept.ckpt") == 2
 
 
 def test_training_stops_after_patience_epochs_without_gain(tmp_path):

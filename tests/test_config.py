@@ -248,3 +248,9 @@ def test_models_that_are_fitted_at_once_say_that_they_hear_no_copies(model, copi
 def test_factors_of_corpora_want_weights():
     with pytest.raises(SerError, match=r"loss.corpora=\{'tess': 0.5\}: with loss.imbalance=none"):
         checked("loss.corpora={tess:0.5}", "loss.imbalance=none")
+
+
+def test_a_schedule_that_follows_validation_is_not_for_training_on_it() -> None:
+    checked("refit=true")
+    with pytest.raises(SerError, match="refit=true with scheduler=plateau"):
+        checked("refit=true", "scheduler=plateau")

@@ -1,85 +1,15 @@
-"""From options to scored runs, on tiny tones written in a corpus's own layout."""
+"""From options to scored runs."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import synthetic
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from pipeline_runs import TIM, composed, options, run_script, train
 
-from ser.config import CONF, INTERRUPTED
 from ser.errors import SerError
 from ser.run_folder import RunFolder, find_run
-
-ROOT = Path(__file__).resolve().parent.parent
-SMALL = [
-    "dataset=ravdess",
-    "split=speaker_kfold",
-    "split.n_folds=3",
-    "split.val_fraction=0.3",
-    "encoder=tiny",
-    "trainer.max_epochs=3",
-    "trainer.accelerator=cpu",
-    "loader.batch_size=16",
-]
-TIM = ["model=tim", "model.n_blocks=2"]
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with speech, where runs are kept; torch and MLflow start once for all tests."""
-    folder = tmp_path_factory.mktemp("project")
-    synthetic.write_corpus("ravdess", folder / "data" / "ravdess", speakers=6)
-    return folder
-
-
-def options(project: Path, *words: str) -> list[str]:
-    return [
-        *SMALL,
-        f"data_root={project / 'data'}",
-        f"cache_root={project / 'cache'}",
-        f"runs_root={project / 'mlruns'}",
-        *words,
-    ]
-
-
-@pytest.fixture(scope="module")
-def hydra_ready() -> Iterator[None]:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        yield
-
-
-def train(project: Path, *words: str) -> RunFolder:
-    from ser.run import train as train_run
-
-    overrides = options(project, *words)
-    before = set((project / "mlruns" / "runs").glob("*"))
-    train_run(compose("train", overrides), overrides)
-    (new,) = set((project / "mlruns" / "runs").glob("*")) - before
-    return RunFolder(new)
-
-
-def composed(project: Path, config: str, *words: str) -> DictConfig:
-    return compose(config, [f"cache_root={project / 'cache'}", *words])
-
-
-@pytest.fixture(scope="module")
-def tim_run(project: Path, hydra_ready: None) -> RunFolder:
-    return train(project, *TIM)
-
-
-def run_script(script: str, project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, ROOT / script, *words], cwd=project, capture_output=True, text=True
-    )
 
 
 def test_a_run_leaves_its_results(tim_run: RunFolder) -> None:
@@ -213,59 +143,6 @@ def test_every_augmentation_trains(project: Path, hydra_ready: None, augment: st
 def test_lora_fine_tunes_on_waveforms(project: Path, hydra_ready: None) -> None:
     run = train(project, "model=wav2vec2", "model.finetune=lora", "trainer.max_epochs=1")
     assert "waveform" in run.config.read_text()
-
-
-def test_a_killed_run_resumes_to_the_same_figures(project: Path, tim_run: RunFolder) -> None:
-    words = [w for w in options(project, *TIM) if not w.startswith("trainer.max_epochs")]
-    whole = train(project, *TIM, "trainer.max_epochs=6")
-    folder, _ = _stop_in_training([*words, "trainer.max_epochs=6"], project, signal.SIGKILL)
-    done = run_script("train.py", project, f"resume={folder.path}", *words[-3:])
-    assert done.returncode == 0, done.stderr
-    assert folder.state()["status"] == "finished"
-    assert folder.metrics() == whole.metrics()
-    first, second = (pd.read_csv(run.path / "history.csv") for run in (whole, folder))
-    pd.testing.assert_frame_equal(first, second)
-
-
-def test_ctrl_c_says_how_to_go_on(project: Path, hydra_ready: None) -> None:
-    words = [*options(project, *TIM), "trainer.max_epochs=200"]
-    folder, done = _stop_in_training(words, project, signal.SIGINT)
-    assert done.returncode == INTERRUPTED
-    assert f"interrupted; go on with: python train.py resume={folder.path}" in done.stdout
-
-
-def _stop_in_training(
-    words: list[str], project: Path, how: signal.Signals
-) -> tuple[RunFolder, subprocess.CompletedProcess]:
-    """Start a run in a process of its own and stop it once an epoch's checkpoint is there."""
-    runs = project / "mlruns" / "runs"
-    before = set(runs.glob("*"))
-    command = [sys.executable, ROOT / "train.py", *words]
-    # a job in the background ignores Ctrl-C, and so would the process that it starts
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, heard)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        new = [path for path in runs.glob("*") if path not in before]
-        if new and RunFolder(new[0]).last.is_file():
-            break
-        time.sleep(0.01)
-    os.kill(process.pid, how)
-    told, _ = process.communicate(timeout=60)
-    folder = RunFolder(next(path for path in runs.glob("*") if path not in before))
-    assert folder.state()["status"] == "running" and folder.last.is_file()
-    return folder, subprocess.CompletedProcess(command, process.returncode, told)
-
-
-def test_resume_refuses_other_speech(project: Path, hydra_ready: None) -> None:
-    from ser.run import train as train_run
-
-    run = train(project, *TIM, "trainer.max_epochs=1")
-    run.set_state(status="running")
-    next((project / "data" / "ravdess").rglob("*.wav")).rename(project / "away.wav")
-    with pytest.raises(SerError, match="has changed since this run began"):
-        train_run(compose("train", options(project, f"resume={run.path}")))
 
 
 def test_a_sweep_does_what_is_missing_and_tells_the_arms_apart(

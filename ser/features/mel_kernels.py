@@ -6,27 +6,16 @@ complex transform costs little more than a real one of half as many numbers. Wha
 from one frame to its neighbour is 140 dB below the louder of the two.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import numba
 import numpy as np
 
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+from ser.kernels import kernel
+
 Array = np.ndarray
 
 _QUARTER = np.float32(0.25)
 
 
-def _kernel(function: Kernel) -> Kernel:
-    """Compiled at its first call, kept on disk; no interpreter's lock, and NaN stays NaN."""
-    compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(
-        function
-    )
-    return compiled  # type: ignore[no-any-return]
-
-
-@_kernel
+@kernel
 def window_pairs(signal: Array, hop: int, window: Array, out: Array) -> None:
     """Into `out` (frames / 2, 2 * n_fft) the windowed frames, two and two interleaved."""
     n = len(window)
@@ -39,7 +28,7 @@ def window_pairs(signal: Array, hop: int, window: Array, out: Array) -> None:
             row[2 * k + 1] = second[k] * window[k]
 
 
-@_kernel
+@kernel
 def power_of_pairs(spectrum: Array, power: Array) -> None:
     """Into `power` (frames, 1 + n_fft / 2) that of each frame.
 
@@ -57,13 +46,13 @@ def power_of_pairs(spectrum: Array, power: Array) -> None:
         _separate(numbers[2 : 2 * half + 2], down, power[2 * pair, 1:], power[2 * pair + 1, 1:])
 
 
-@_kernel
+@kernel
 def _reverse(numbers: Array, out: Array) -> None:
     for k in range(len(out)):
         out[k] = numbers[len(numbers) - 1 - k]
 
 
-@_kernel
+@kernel
 def _separate(up: Array, down: Array, first: Array, second: Array) -> None:
     for k in range(len(first)):
         a, b = up[2 * k] + down[2 * k], up[2 * k + 1] - down[2 * k + 1]

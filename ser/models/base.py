@@ -78,6 +78,9 @@ class EmotionModel(nn.Module, ABC):
     def calibrate(self, batches: Batches) -> None:
         """Take what must come from the validation split, after training."""
 
+    def take_calibration(self, other: "EmotionModel") -> None:
+        """Take from a model of the same options what `calibrate` gave it."""
+
 
 def stream_shape(model: str, streams: Streams, name: str) -> tuple[int, ...]:
     """The trailing shape of one clip's stream.

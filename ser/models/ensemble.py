@@ -178,6 +178,12 @@ class Ensemble(EmotionModel):
             for value in class_weights(solved, inputs.shape[1], self.n_classes)
         )
 
+    def take_calibration(self, other: EmotionModel) -> None:
+        """The meta-learner of `stacked`."""
+        assert isinstance(other, Ensemble)
+        if self.fusion == "stacked":
+            self.meta_weight, self.meta_bias = other.meta_weight.clone(), other.meta_bias.clone()
+
     def _held_out(self, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
         """Both arms' log-probabilities (clips, 2 * n_classes) and the classes (clips,)."""
         training = self.training

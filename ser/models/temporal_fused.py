@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ser.models import temporal_kernels as kernels
+from ser.models import temporal_kernels_backward as kernels_backward
 from ser.models.onednn import product
 from ser.models.temporal_kernels import Affine, Norm, Steps
 from ser.models.temporal_rows import Clips, Options
@@ -92,14 +93,14 @@ def backward(
     for number, past in reversed(list(enumerate(options.pasts))):
         given, (first, second) = inputs[number], convolved[2 * number : 2 * number + 2]
         one, other = (number, 0), (number, 1)
-        kernels.gate_backward(
+        kernels_backward.gate_backward(
             grad.numpy(), added.numpy(), of_summaries[number], second.numpy(), maps[other],
             given.numpy()[channels:], steps, norms[other], epsilon, past, of_x, of_norms[other],
         )  # fmt: skip
         kernels.activate(first.numpy(), maps[one], past, hidden.numpy())
         of_taps.append(product(through[:channels], hidden))
         of_hidden = product(weights[other], through.T)
-        kernels.relu_backward(
+        kernels_backward.relu_backward(
             of_hidden.numpy(), first.numpy(), maps[one], steps, norms[one], epsilon, past, of_x,
             of_norms[one],
         )  # fmt: skip

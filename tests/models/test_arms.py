@@ -121,6 +121,14 @@ def test_the_regression_has_its_share_and_is_all_that_is_fitted_again() -> None:
     assert changed and all(name.startswith("ridge.") for name in changed)
 
 
+def test_a_model_trained_again_joins_its_arms_as_validation_had_it() -> None:
+    first, again, batch = ensemble("stacked"), ensemble("stacked"), random_batch(24, 0)
+    first.calibrate(lambda: [batch])
+    assert not again.meta_weight.equal(first.meta_weight)
+    again.take_calibration(first)
+    assert again.meta_weight.equal(first.meta_weight) and again.meta_bias.equal(first.meta_bias)
+
+
 def test_a_regression_on_one_speaker_does_not_decide() -> None:
     model = ensemble("mean_logits", ridge_share=0.4).eval()
     batch = random_batch(24, 0)

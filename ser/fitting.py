@@ -1,0 +1,146 @@
+"""Fitting a run's model: on the train part, and once more on train and validation together."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+
+from ser.assemble import Material, build_data, build_model, card_of
+from ser.callbacks import StopAfter, standard_callbacks, training_callbacks
+from ser.checkpoint import SafeCheckpointIO, load_checkpoint
+from ser.config import build
+from ser.data import EmotionDataModule
+from ser.features import Feature
+from ser.models.base import EmotionModel
+from ser.run_folder import RunFolder
+from ser.scoring import write_curves
+from ser.task import EmotionClassifier
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is known of a run before its first long step."""
+
+    cfg: DictConfig
+    material: Material
+    features: list[Feature]
+    model: EmotionModel
+
+    @property
+    def name(self) -> str:
+        """Model, dataset, split, fold and seed in one word."""
+        split = self.material.split
+        fold = str(split.fold) if split.n_folds > 1 else ""
+        return f"{self.cfg.model.name}-{self.cfg.dataset.name}-{split.name}{fold}-s{self.cfg.seed}"
+
+    @property
+    def title(self) -> str:
+        """The name as tables and figures bear it: synthetic speech is called so."""
+        return self.name + (" (SYNTHETIC SPEECH)" if self.material.speech.synthetic else "")
+
+
+def fit(
+    job: Job, data: EmotionDataModule, folder: RunFolder, logger: Any
+) -> tuple[EmotionClassifier, int]:
+    """Train on the train part, from the folder's last checkpoint if it has one; gives the epochs.
+
+    The epoch to score is `last.ckpt` or `kept.ckpt`; a model without gradients is the latter.
+    """
+    cfg, task = job.cfg, build_task(job, job.model, data)
+    done = folder.state().get("epochs")
+    if done is not None:
+        return task, int(done)
+    task.model.fit(lambda: data.in_order("train"))
+    if not task.model.trainable:
+        trainer = build_trainer(cfg, [], logger)
+        task.model.adapt(data.val_dataloader)
+        trainer.validate(task, data.val_dataloader(), verbose=False)
+        trainer.save_checkpoint(folder.kept)
+        return task, 0
+    choice = {"monitor": cfg.monitor.metric, "mode": cfg.monitor.mode, "keep": cfg.keep}
+    callbacks, history = standard_callbacks(
+        folder.checkpoints, seed=cfg.seed, patience=cfg.early_stopping.patience, **choice
+    )
+    trainer = build_trainer(cfg, callbacks, logger)
+    _run(trainer, task, data, folder.last)
+    write_curves(folder.path, history.rows, job.title, **choice)
+    folder.set_state(epochs=len(history.rows))
+    return task, len(history.rows)
+
+
+def fit_again(
+    job: Job, first: EmotionClassifier, folder: RunFolder, epochs: int
+) -> EmotionClassifier:
+    """Train a new model on train and validation together, for so many epochs.
+
+    The first weights, the order of an epoch's clips and the schedule are those of the seed and of
+    all epochs asked for, as in the first training. Nothing is taken from validation: what
+    `calibrate` took comes from `first`.
+    """
+    cfg, split, speech = job.cfg, job.material.split, job.material.speech
+    joint = replace(split, train=tuple(sorted(split.train + split.val)))
+    data = build_data(cfg, replace(job.material, split=joint), job.features)
+    pl.seed_everything(cfg.seed, verbose=False)
+    task = build_task(job, build_model(cfg.model, job.features, speech.classes), data)
+    if not folder.again.is_file() or load_checkpoint(folder.again)["epoch"] + 1 < epochs:
+        log.info("training again, on train and validation: %d clips", len(joint.train))
+        task.model.fit(lambda: data.in_order("train"))
+        callbacks, _ = training_callbacks(folder.again, cfg.seed)
+        trainer = build_trainer(cfg, [*callbacks, StopAfter(epochs)], False, limit_val_batches=0)
+        _run(trainer, task, data, folder.again)
+    done = load_checkpoint(folder.again)
+    task.load_state_dict(done["state_dict"])
+    history = pd.DataFrame(done["callbacks"]["History"]["rows"])
+    history.to_csv(folder.path / "history_again.csv", index=False)
+    task.model.take_calibration(first.model)
+    return task
+
+
+def _run(trainer: pl.Trainer, task: EmotionClassifier, data: EmotionDataModule, last: Path) -> None:
+    """Lightning's training, from the checkpoint `last` if there is one."""
+    resumed = last if last.is_file() else None
+    if resumed is not None:
+        load_checkpoint(resumed)  # a clear error for a damaged file
+    try:
+        trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=resumed)
+    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from error
+
+
+def build_task(job: Job, model: EmotionModel, data: EmotionDataModule) -> EmotionClassifier:
+    """The LightningModule around a model."""
+    cfg, speech = job.cfg, job.material.speech
+    return EmotionClassifier(
+        model,
+        speech.classes,
+        augment=build(cfg.augment.batch),
+        label_smoothing=cfg.loss.label_smoothing,
+        clip_weights=data.loss_weights(len(speech.table)),
+        optimizer=build(cfg.optimizer),
+        schedule=build(cfg.scheduler),
+        monitor=cfg.monitor.metric,
+        mode=cfg.monitor.mode,
+        card=card_of(cfg, job.material),
+    )
+
+
+def build_trainer(cfg: DictConfig, callbacks: Any, logger: Any, **changes: Any) -> pl.Trainer:
+    """Lightning's Trainer with our checkpoint files and without its chatter."""
+    trainer: pl.Trainer = build(
+        cfg.trainer,
+        **changes,
+        callbacks=callbacks,
+        logger=logger,
+        plugins=[SafeCheckpointIO()],
+        enable_model_summary=False,
+        enable_progress_bar=any(type(c).__name__ == "RichProgressBar" for c in callbacks),
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,  # nothing is logged by step
+    )
+    return trainer

@@ -1,0 +1,20 @@
+"""Loops over numbers, compiled by numba: at the first call, and kept on disk.
+
+Loops are kept short and many, and go over slices: LLVM then turns each into vector instructions,
+which it does not where it would have to check many arrays for overlap, or an index for its sign.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def kernel(function: Kernel) -> Kernel:
+    """The function compiled; it leaves the interpreter's lock alone, and NaN stays NaN."""
+    compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(
+        function
+    )
+    return compiled  # type: ignore[no-any-return]

@@ -1,0 +1,127 @@
+"""Runs that are cut off and gone on with, and the second training on train and validation."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hydra import compose
+from pipeline_runs import ROOT, TIM, options, run_script, train
+
+from ser.checkpoint import load_checkpoint
+from ser.config import INTERRUPTED
+from ser.errors import SerError
+from ser.run_folder import RunFolder
+
+
+def test_a_killed_run_resumes_to_the_same_figures(project: Path, tim_run: RunFolder) -> None:
+    words = [w for w in options(project, *TIM) if not w.startswith("trainer.max_epochs")]
+    whole = train(project, *TIM, "trainer.max_epochs=6")
+    folder, _ = _stop_in_training([*words, "trainer.max_epochs=6"], project, signal.SIGKILL)
+    done = run_script("train.py", project, f"resume={folder.path}", *words[-3:])
+    assert done.returncode == 0, done.stderr
+    assert folder.state()["status"] == "finished"
+    assert folder.metrics() == whole.metrics()
+    first, second = (pd.read_csv(run.path / "history.csv") for run in (whole, folder))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_refit_trains_on_validation_too_once_it_is_scored(
+    project: Path, tim_run: RunFolder
+) -> None:
+    from ser.assemble import build_data
+    from ser.fitting import fit
+    from ser.run import prepare
+
+    run = train(project, *TIM, "refit=true")
+    found, before = run.metrics(), tim_run.metrics()
+    of_validation = {key for key in before if key.startswith("best/")}
+    assert {key: found[key] for key in of_validation} == {key: before[key] for key in of_validation}
+    card = (run.path / "model_card.md").read_text()
+    assert "trained anew, for as many epochs, on train and validation together" in card
+    assert "trained anew" not in (tim_run.path / "model_card.md").read_text()
+
+    job = prepare(compose("train", options(project, *TIM)))
+    split = job.material.split
+    joint = replace(split, train=tuple(sorted(split.train + split.val)))
+    job = replace(job, material=replace(job.material, split=joint))
+    other = RunFolder(project / "by_hand")
+    other.path.mkdir()
+    other.set_state(run_id="none")
+    task, epochs = fit(job, build_data(job.cfg, job.material, job.features), other, False)
+    delivered = load_checkpoint(run.best)["state_dict"]
+    assert epochs == 3 and delivered.keys() == task.state_dict().keys()
+    for name, value in task.state_dict().items():
+        torch.testing.assert_close(delivered[name], value, rtol=0, atol=0)
+    first = load_checkpoint(run.last)["state_dict"]
+    assert not torch.equal(first["model.head.weight"], delivered["model.head.weight"])
+
+
+def test_refit_ends_with_the_epoch_that_was_kept(project: Path, hydra_ready: None) -> None:
+    run = train(project, *TIM, "refit=true", "keep=best", "trainer.max_epochs=6")
+    again = pd.read_csv(run.path / "history_again.csv")
+    assert len(again) == run.metrics()["best/epoch"] + 1
+    assert len(pd.read_csv(run.path / "history.csv")) == 6
+
+
+def test_a_run_killed_in_its_second_training_resumes_to_the_same_figures(
+    project: Path, hydra_ready: None
+) -> None:
+    chosen = [*TIM, "refit=true", "trainer.max_epochs=6"]
+    words = [w for w in options(project) if not w.startswith("trainer.max_epochs")]
+    whole = train(project, *chosen)
+    folder, _ = _stop_in_training([*words, *chosen], project, signal.SIGKILL, "again.ckpt")
+    assert not folder.best.is_file()
+    done = run_script("train.py", project, f"resume={folder.path}", *words[-3:])
+    assert done.returncode == 0, done.stderr
+    assert folder.metrics() == whole.metrics()
+    for name in ("history.csv", "history_again.csv"):
+        first, second = (pd.read_csv(run.path / name) for run in (whole, folder))
+        pd.testing.assert_frame_equal(first, second)
+
+
+def test_ctrl_c_says_how_to_go_on(project: Path, hydra_ready: None) -> None:
+    words = [*options(project, *TIM), "trainer.max_epochs=200"]
+    folder, done = _stop_in_training(words, project, signal.SIGINT)
+    assert done.returncode == INTERRUPTED
+    assert f"interrupted; go on with: python train.py resume={folder.path}" in done.stdout
+
+
+def _stop_in_training(
+    words: list[str], project: Path, how: signal.Signals, written: str = "last.ckpt"
+) -> tuple[RunFolder, subprocess.CompletedProcess]:
+    """Start a run in a process of its own and stop it once this checkpoint of an epoch is there."""
+    runs = project / "mlruns" / "runs"
+    before = set(runs.glob("*"))
+    command = [sys.executable, ROOT / "train.py", *words]
+    # a job in the background ignores Ctrl-C, and so would the process that it starts
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heard)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        new = [path for path in runs.glob("*") if path not in before]
+        if new and (RunFolder(new[0]).checkpoints / written).is_file():
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, how)
+    told, _ = process.communicate(timeout=60)
+    folder = RunFolder(next(path for path in runs.glob("*") if path not in before))
+    assert folder.state()["status"] == "running" and folder.last.is_file()
+    return folder, subprocess.CompletedProcess(command, process.returncode, told)
+
+
+def test_resume_refuses_other_speech(project: Path, hydra_ready: None) -> None:
+    from ser.run import train as train_run
+
+    run = train(project, *TIM, "trainer.max_epochs=1")
+    run.set_state(status="running")
+    next((project / "data" / "ravdess").rglob("*.wav")).rename(project / "away.wav")
+    with pytest.raises(SerError, match="has changed since this run began"):
+        train_run(compose("train", options(project, f"resume={run.path}")))
