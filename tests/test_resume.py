@@ -43,9 +43,9 @@ def test_refit_trains_on_validation_too_once_it_is_scored(
     found, before = run.metrics(), tim_run.metrics()
     of_validation = {key for key in before if key.startswith("best/")}
     assert {key: found[key] for key in of_validation} == {key: before[key] for key in of_validation}
-    card = (run.path / "model_card.md").read_text()
+    card = (run.path / "MODEL_CARD.md").read_text()
     assert "trained anew, for as many epochs, on train and validation together" in card
-    assert "trained anew" not in (tim_run.path / "model_card.md").read_text()
+    assert "trained anew" not in (tim_run.path / "MODEL_CARD.md").read_text()
 
     job = prepare(compose("train", options(project, *TIM)))
     split = job.material.split
