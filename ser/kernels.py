@@ -14,7 +14,10 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def kernel(function: Kernel) -> Kernel:
     """The function compiled; it leaves the interpreter's lock alone, and NaN stays NaN."""
-    compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(
-        function
-    )
+    compiled: Any
+    options: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        compiled = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder to keep it in can be written: compiled anew in each process
+        compiled = numba.njit(**options)(function)
     return compiled  # type: ignore[no-any-return]
