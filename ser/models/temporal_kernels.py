@@ -112,7 +112,7 @@ def normalise(
             away_64 += sums[m]
             square_64 += squares[m]
         mean = first + away_64 / n
-        variance = square_64 / n - (away_64 / n) ** 2
+        variance = max(square_64 / n - (away_64 / n) ** 2, 0.0)  # rounding can go below
         norm.mean[c], norm.variance[c] = mean, variance
         scale = norm.gamma[c] / np.sqrt(variance + epsilon)
         for b in range(keep.shape[1]):
