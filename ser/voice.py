@@ -1,10 +1,13 @@
 """Other speakers and other tempi from the frames of a clip, drawn anew for every batch."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torchaudio.functional as F
 from torch import Tensor, nn
+
+from ser.errors import SerError
 
 STEPS = 15
 """Vocal tracts between the shortest and the longest, on a logarithmic scale."""
@@ -60,6 +63,62 @@ class VoiceChange(nn.Module):
             return frames, lengths
         draw = 2 * torch.rand(len(frames), device=frames.device) - 1
         return at_tempo(frames, lengths, (self.tempo * draw).exp())
+
+
+class VocalTracts(nn.Module):
+    """Each clip as heard from several vocal tracts, by the maps of `VoiceChange`."""
+
+    maps: Tensor
+
+    def __init__(
+        self,
+        *,
+        factors: Sequence[float],
+        n_mfcc: int | None,
+        n_mels: int | None,
+        sample_rate_hz: int | None,
+    ) -> None:
+        """Choose the factors of frequency, 1 for the clip as it is.
+
+        Args:
+            factors: above 0.
+            n_mfcc, n_mels, sample_rate_hz: as of the frames; None where they are no MFCC, which
+                have only the factor 1.
+
+        Raises:
+            SerError: no factor, one that is not above 0, or another than 1 of frames of no MFCC.
+        """
+        super().__init__()
+        if not factors or min(factors) <= 0:
+            raise SerError(f"voices.factors={list(factors)}: give factors above 0, or [1].")
+        self.factors = [float(factor) for factor in factors]
+        maps = torch.empty(0, 0, 0)
+        if self.factors != [1.0]:
+            if n_mfcc is None or n_mels is None or sample_rate_hz is None:
+                raise SerError(
+                    f"voices.factors={self.factors}: only frames of feature=mfcc can be heard from "
+                    "other vocal tracts. Choose that feature, or factors of [1]."
+                )
+            maps = torch.stack(
+                [cepstral_map(factor, n_mfcc, n_mels, sample_rate_hz) for factor in self.factors]
+            )
+        self.register_buffer("maps", maps, persistent=False)  # (factors, features, features)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(batch, frames, features) -> (factors, batch, frames, features).
+
+        Raises:
+            SerError: frames with deltas, or of another width.
+        """
+        if self.factors == [1.0]:
+            return frames[None]
+        if frames.shape[-1] != self.maps.shape[-1]:
+            raise SerError(
+                f"voices.factors={self.factors}: frames of {self.maps.shape[-1]} features can be "
+                f"heard from other vocal tracts, and these have {frames.shape[-1]}. Leave "
+                "feature.mfcc as it is, without deltas, or choose factors of [1]."
+            )
+        return frames @ self.maps[:, None].to(frames.dtype)
 
 
 def at_tempo(frames: Tensor, lengths: Tensor, tempo: Tensor) -> tuple[Tensor, Tensor]:

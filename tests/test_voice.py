@@ -7,8 +7,9 @@ import pytest
 import torch
 from torchaudio.functional import melscale_fbanks
 
+from ser.errors import SerError
 from ser.features import Mfcc, MfccProsody
-from ser.voice import VoiceChange, at_tempo, cepstral_map, hz_to_mel, mel_to_hz
+from ser.voice import VocalTracts, VoiceChange, at_tempo, cepstral_map, hz_to_mel, mel_to_hz
 
 RATE_HZ, N_MFCC, N_MELS = 16_000, 39, 128
 
@@ -83,3 +84,28 @@ def test_frames_of_another_width_change_in_tempo_alone():
 
 def test_nothing_of_it_is_in_a_checkpoint():
     assert not change_of().state_dict()
+
+
+def tracts(*factors: float) -> VocalTracts:
+    return VocalTracts(factors=factors, n_mfcc=N_MFCC, n_mels=N_MELS, sample_rate_hz=RATE_HZ)
+
+
+def test_a_clip_heard_from_other_vocal_tracts():
+    frames = torch.randn(2, 5, N_MFCC + 3)
+    heard = tracts(0.9, 1.0, 1.1)(frames)
+    assert heard.shape == (3, 2, 5, N_MFCC + 3)
+    torch.testing.assert_close(heard[1], frames)
+    torch.testing.assert_close(heard[2], frames @ cepstral_map(1.1, N_MFCC, N_MELS, RATE_HZ))
+    assert torch.equal(tracts(1.0)(frames)[0], frames)
+
+
+def test_vocal_tracts_that_cannot_be():
+    for factors in ([], [0.0, 1.0]):
+        with pytest.raises(SerError, match="give factors above 0"):
+            tracts(*factors)
+    nothing = {"n_mfcc": None, "n_mels": None, "sample_rate_hz": None}
+    assert VocalTracts(factors=[1], **nothing)(torch.ones(1, 2, 3)).shape == (1, 1, 2, 3)
+    with pytest.raises(SerError, match="of 42 features can be heard .* these have 84"):
+        tracts(0.9)(torch.ones(1, 2, 84))
+    with pytest.raises(SerError, match="only frames of feature=mfcc"):
+        VocalTracts(factors=[0.9, 1.0], **nothing)

@@ -3,7 +3,7 @@
 Ye et al., Temporal Modeling Matters (ICASSP 2023, arXiv 2211.08233), section 2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,6 +87,9 @@ class TimNet(EmotionModel):
         lr_factor: of the optimizer's learning rate, for this arm.
         jitter: in training, deviation of a random offset of each of a clip's features: another
             voice or microphone; 0 as published.
+        voices: outside training, the vocal tracts that a clip is heard from, frames (batch, time,
+            features) to (voices, batch, time, features); its summary is the mean of theirs. None
+            for the clip alone, as published.
     """
 
     def __init__(
@@ -105,12 +108,15 @@ class TimNet(EmotionModel):
         normalise: str,
         jitter: float,
         lr_factor: float,
+        voices: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__(n_classes, {"frames"})
         (n_features,) = stream_shape("TimNet", streams, "frames")
         width = width or n_features
+        if voices is not None:
+            voices(torch.zeros(1, 1, n_features))  # frames that it cannot take show here
         self.masked, self.n_blocks, self.jitter = masked, n_blocks, jitter
-        self.lr_factor = lr_factor
+        self.lr_factor, self.voices = lr_factor, voices
         if mixup < 0:
             raise SerError(f"model.mixup={mixup}: alpha is above 0, or 0 to mix nothing.")
         check_choice("normalise", normalise, FrameScaler.KINDS)
@@ -240,8 +246,16 @@ class TimNet(EmotionModel):
 
     def summary(self, batch: Batch) -> Tensor:
         """The blocks' weighted sum: (batch, width)."""
+        heard = 1
+        if self.voices is not None and not self.training:
+            frames = self.voices(require(batch.frames, "frames"))
+            length = require(batch.frames_length, "frames_length")
+            heard = len(frames)
+            batch = batch._replace(frames=frames.flatten(0, 1), frames_length=length.repeat(heard))
         summary = torch.einsum("bjw,j->bw", self.scales(batch), self.fusion)
-        return summary if self.summary_norm is None else self.summary_norm(summary)
+        if self.summary_norm is not None:
+            summary = self.summary_norm(summary)
+        return summary.view(heard, -1, self.n_outputs).mean(0)
 
     def classify(self, summary: Tensor) -> Tensor:
         """(batch, width) -> logits (batch, n_classes)."""

@@ -252,6 +252,21 @@ def test_a_dropped_channel_is_dropped_forward_and_back() -> None:
     torch.testing.assert_close(found, 0.5 * (rows * clips.mask).sum(1) / lengths)
 
 
+def test_outside_training_a_clip_is_the_mean_of_what_is_heard_from_its_voices() -> None:
+    torch.manual_seed(0)
+    voices = lambda frames: torch.stack([frames, 2 * frames])  # noqa: E731
+    model = paper(n_features=4, n_blocks=2, masked=True, voices=voices, summary_norm=True)
+    batch = batch_of(torch.randn(3, 9, 4), [9, 4, 6])
+    model(batch)  # fills the normalisations
+    model.eval()
+    with torch.no_grad():
+        found = model.summary(batch)
+        model.voices = None
+        each = [model.summary(batch._replace(frames=f)) for f in (batch.frames, 2 * batch.frames)]
+    torch.testing.assert_close(found, (each[0] + each[1]) / 2)
+    assert not torch.allclose(found, each[0])
+
+
 def test_fit_takes_the_statistics_of_real_frames() -> None:
     model = paper(n_features=2, n_blocks=1, masked=True, normalise="train")
     frames = torch.tensor([[[1.0, 5.0], [3.0, 5.0]], [[5.0, 5.0], [99.0, 99.0]]])
