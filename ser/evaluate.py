@@ -62,7 +62,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     checkpoint_path, folder = _find_checkpoint(cfg)
     card = load_checkpoint(checkpoint_path)["ser"]
     recognizer = load_recognizer(checkpoint_path, cfg.encoder_path)
-    if cfg.part == "val" and recognizer.model.refits:
+    if cfg.part == "val" and (recognizer.model.refits or card.get("refit", False)):
         raise SerError(
             f"part=val: {card['model']['name']} was fitted again on train and validation together "
             "once its validation figures were taken; metrics.json has those as best/…."

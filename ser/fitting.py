@@ -88,8 +88,11 @@ def fit_again(
     data = build_data(cfg, replace(job.material, split=joint), job.features)
     pl.seed_everything(cfg.seed, verbose=False)
     task = build_task(job, build_model(cfg.model, job.features, speech.classes), data)
+    task.card["refit"] = True
     if not folder.again.is_file() or load_checkpoint(folder.again)["epoch"] + 1 < epochs:
-        log.info("training again, on train and validation: %d clips", len(joint.train))
+        speakers = speech.table.loc[speech.table["id"].isin(joint.train), "speaker"].nunique()
+        told = "training again on train and validation: %d clips of %d speakers, %d epochs"
+        log.info(told, len(joint.train), speakers, epochs)
         task.model.fit(lambda: data.in_order("train"))
         callbacks, _ = training_callbacks(folder.again, cfg.seed)
         trainer = build_trainer(cfg, [*callbacks, StopAfter(epochs)], False, limit_val_batches=0)

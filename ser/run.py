@@ -159,11 +159,11 @@ def score_run(
     val = at_temperature(val, classes, calibrated.temperature)
     metrics |= figures_of(val, classes, "best") | calibrated.figures()
     val.to_parquet(folder.path / "validation_predictions.parquet", index=False)
-    checkpoint["ser"] |= calibrated.card()
-    if job.cfg.refit and task.model.trainable:
+    if job.cfg.get("refit", False) and task.model.trainable:  # runs of before have no refit
         task = fit_again(job, task, folder, checkpoint["epoch"] + 1)
     elif task.model.refits:
         task.model.refit(lambda: chain(data.in_order("train"), data.in_order("val")))
+    checkpoint["ser"] = task.card | calibrated.card()
     checkpoint["state_dict"] = task.state_dict()
     SafeCheckpointIO().save_checkpoint(checkpoint, folder.best)
     if not job.cfg.test:

@@ -79,6 +79,11 @@ class EmotionClassifier(pl.LightningModule):
         """Rows of the table (batch,), truth (batch,) and probabilities (batch, classes)."""
         return batch.index, batch.target, self.model(batch).float().softmax(1)
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log the epoch's training UAR where no validation follows."""
+        if self.trainer.is_last_batch and not self.trainer.enable_validation:
+            self._log_counts("train", {"uar": uar})
+
     def on_validation_epoch_end(self) -> None:
         """Log UAR, WAR and macro-F1 of the validation split, and the epoch's training UAR."""
         self._log_counts("train", {"uar": uar})
@@ -91,7 +96,7 @@ class EmotionClassifier(pl.LightningModule):
         counts = counter.compute().cpu().numpy()
         counter.reset()
         values = {f"{part}/{name}": figure(counts) for name, figure in figures.items()}
-        self.log_dict(values, batch_size=1)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, each of the model's groups at its share of the rate, and the schedule."""

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose
-from pipeline_runs import ROOT, TIM, options, run_script, train
+from omegaconf import OmegaConf
+from pipeline_runs import ROOT, TIM, composed, options, run_script, train
 
 from ser.checkpoint import load_checkpoint
 from ser.config import INTERRUPTED
@@ -61,13 +62,37 @@ def test_refit_trains_on_validation_too_once_it_is_scored(
         torch.testing.assert_close(delivered[name], value, rtol=0, atol=0)
     first = load_checkpoint(run.last)["state_dict"]
     assert not torch.equal(first["model.head.weight"], delivered["model.head.weight"])
+    assert {"train/loss", "train/uar"} < set(pd.read_csv(run.path / "history_again.csv").columns)
+
+
+def test_what_trained_on_validation_is_not_scored_on_it(project: Path, hydra_ready: None) -> None:
+    from ser.evaluate import evaluate
+
+    run = train(project, *TIM, "refit=true", "trainer.max_epochs=1", "test=false")
+    for checkpoint in (run.best, run.again):
+        words = [f"runs_root={project / 'mlruns'}", f"run={checkpoint}", "device=cpu", "part=val"]
+        with pytest.raises(SerError, match="part=val: tim was fitted again on train and val"):
+            evaluate(composed(project, "evaluate", *words), [])
 
 
 def test_refit_ends_with_the_epoch_that_was_kept(project: Path, hydra_ready: None) -> None:
-    run = train(project, *TIM, "refit=true", "keep=best", "trainer.max_epochs=6")
+    # the lowest UAR is that of an early epoch, so it is not the last that is kept
+    run = train(project, *TIM, "refit=true", "keep=best", "monitor.mode=min")
     again = pd.read_csv(run.path / "history_again.csv")
-    assert len(again) == run.metrics()["best/epoch"] + 1
-    assert len(pd.read_csv(run.path / "history.csv")) == 6
+    assert len(again) == run.metrics()["best/epoch"] + 1 < 3
+    assert len(pd.read_csv(run.path / "history.csv")) == 3
+
+
+def test_a_run_of_before_refit_resumes(project: Path, hydra_ready: None) -> None:
+    from ser.run import train as train_run
+
+    run = train(project, *TIM, "trainer.max_epochs=1")
+    before, cfg = run.metrics(), OmegaConf.load(run.config)
+    del cfg["refit"]
+    OmegaConf.save(cfg, run.config)
+    run.set_state(status="running")
+    train_run(compose("train", options(project, f"resume={run.path}")))
+    assert run.state()["status"] == "finished" and run.metrics() == before
 
 
 def test_a_run_killed_in_its_second_training_resumes_to_the_same_figures(

@@ -105,7 +105,7 @@ def test_vocal_tracts_that_cannot_be():
             tracts(*factors)
     nothing = {"n_mfcc": None, "n_mels": None, "sample_rate_hz": None}
     assert VocalTracts(factors=[1], **nothing)(torch.ones(1, 2, 3)).shape == (1, 1, 2, 3)
-    with pytest.raises(SerError, match="of 42 features can be heard .* these have 84"):
+    with pytest.raises(SerError, match=r"of 42 features can be heard .* these have 84"):
         tracts(0.9)(torch.ones(1, 2, 84))
     with pytest.raises(SerError, match="only frames of feature=mfcc"):
         VocalTracts(factors=[0.9, 1.0], **nothing)
