@@ -248,6 +248,7 @@ def mixup(batch: Batch, partner: Tensor, share: float) -> Batch:
     return batch._replace(
         frames=mix(batch.frames, batch.frames_length),
         embedding=mix(batch.embedding),
+        embedding_whole=mix(batch.embedding_whole),
         waveform=mix(batch.waveform, batch.waveform_length),
     )
 

@@ -168,6 +168,8 @@ def settle_front_end(cfg: DictConfig) -> None:
     wanted = _class(cfg.model).reads_of(plain(cfg.model))
     if "waveform" in wanted:
         _swap_feature(cfg, "embedding", "waveform", keep="embedding" in wanted)
+    if "embedding_whole" in wanted:
+        _swap_feature(cfg, "embedding", "embedding_whole", keep=True)
     if cfg.model.get("fusion") == "tim_on_frames":
         _swap_feature(cfg, "mfcc", "encoder_frames")
     given = {_stream(node): key for key, node in cfg.feature.items()}

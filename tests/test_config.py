@@ -254,3 +254,10 @@ def test_a_schedule_that_follows_validation_is_not_for_training_on_it() -> None:
     checked("refit=true")
     with pytest.raises(SerError, match="refit=true with scheduler=plateau"):
         checked("refit=true", "scheduler=plateau")
+
+
+def test_whole_clips_bring_an_embedding_of_their_own() -> None:
+    cfg = checked("model=ensemble", "model.whole_clips=true")
+    assert set(cfg.feature) == {"mfcc", "embedding", "embedding_whole"}
+    assert cfg.feature.embedding_whole._target_ == "ser.features.WholeEmbedding"
+    assert "embedding_whole" not in checked("model=ensemble").feature

@@ -1,7 +1,7 @@
 """Front-ends: waveform to stream."""
 
 from ser.features.base import Feature
-from ser.features.embedding import Embedding
+from ser.features.embedding import Embedding, WholeEmbedding
 from ser.features.encoder_frames import EncoderFrames
 from ser.features.logmel import LogMel
 from ser.features.mfcc import Mfcc
@@ -20,4 +20,5 @@ __all__ = [
     "RawWaveform",
     "SpeechEmbedding",
     "SpeechOnly",
+    "WholeEmbedding",
 ]

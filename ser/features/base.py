@@ -12,15 +12,15 @@ from ser.audio import SAMPLE_RATE_HZ, Waveform
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 """What a setting may be, so that settings can be hashed and written."""
 
-Stream = Literal["frames", "embedding", "waveform"]
+Stream = Literal["frames", "embedding", "embedding_whole", "waveform"]
 Array = npt.NDArray[np.floating]
 
 
 class Feature(ABC):
     """Turns waveforms into one stream; the numbers depend on `settings()` and the samples only.
 
-    A stream is "frames" (frames, n_features), "embedding" (layers, 2 * width) or
-    "waveform" (samples,).
+    A stream is "frames" (frames, n_features), "embedding" and "embedding_whole"
+    (layers, 2 * width), or "waveform" (samples,).
     """
 
     stream: ClassVar[Stream]

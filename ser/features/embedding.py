@@ -1,19 +1,20 @@
 """A speech encoder's frames, pooled over time: small enough to keep every layer."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from ser.audio import Waveform
-from ser.features.base import JSON, Array, Feature
+from ser.features.base import JSON, Array, Feature, Stream
 from ser.features.frozen import EncoderSource, FrozenEncoder
 
 
 class Embedding(Feature):
     """Mean and standard deviation over time of every layer, float16: (layers, mean ‖ deviation)."""
 
-    stream = "embedding"
+    stream: ClassVar[Stream] = "embedding"
     dtype = np.float16
 
     def __init__(self, encoder: EncoderSource) -> None:
@@ -57,3 +58,9 @@ class Embedding(Feature):
             f"of all {layers} layers would take {frames:,} ({frames / max(pooled, 1):.0f} times "
             "as much)"
         )
+
+
+class WholeEmbedding(Embedding):
+    """The same in a stream of its own, for models that read an embedding of the speech as well."""
+
+    stream = "embedding_whole"

@@ -18,6 +18,7 @@ N_CLASSES, N_FEATURES, N_LAYERS, N_INPUTS = 3, 6, 4, 10
 STREAMS = {
     "frames": (N_FEATURES,),
     "embedding": (N_LAYERS, N_INPUTS),
+    "embedding_whole": (N_LAYERS, N_INPUTS),
     "waveform": (),
 }
 VARIANTS = [(option, ()) for option in OPTIONS] + [
@@ -27,6 +28,7 @@ VARIANTS = [(option, ()) for option in OPTIONS] + [
     ("tim", ("model.normalise=clip", "model.deviation=true", "model.width=12", "model.jitter=0.5")),
     ("tim", ("model.mixup=1",)),
     ("ensemble", ("model.tim.mixup=1",)),
+    ("ensemble", ("model.whole_clips=true",)),
     ("linear", ("model.layers=[0,2]",)),
 ]
 
@@ -62,6 +64,7 @@ def make_batch(lengths: list[int], seed: int = 0) -> Batch:
         frames=frames,
         frames_length=length,
         embedding=torch.randn(n, N_LAYERS, N_INPUTS, generator=draw),
+        embedding_whole=torch.randn(n, N_LAYERS, N_INPUTS, generator=draw),
         waveform=waveform,
         waveform_length=100 * length,
         speaker=torch.arange(n) % 3,
