@@ -88,9 +88,8 @@ class StopAfter(Callback):
             trainer.should_stop = True
 
 
-def training_callbacks(last: Path, seed: int) -> tuple[list[Callback], History]:
-    """What every training has, and its history; each epoch's checkpoint replaces that at `last`."""
-    history = History()
+def training_callbacks(last: Path, seed: int) -> list[Callback]:
+    """What every training has; each epoch's checkpoint, its history inside, replaces `last`."""
     saved = ModelCheckpoint(  # save_last=True of BestCheckpoint would copy the best epoch
         dirpath=last.parent,
         filename=last.stem,
@@ -98,18 +97,18 @@ def training_callbacks(last: Path, seed: int) -> tuple[list[Callback], History]:
         enable_version_counter=False,
     )
     shown = RichProgressBar() if sys.stdout.isatty() else EpochLines()
-    return [SeedEpochs(seed), history, shown, saved], history
+    return [SeedEpochs(seed), History(), shown, saved]
 
 
 def standard_callbacks(
     folder: Path, *, seed: int, keep: str, monitor: str, mode: str, patience: int | None
-) -> tuple[list[Callback], History]:
-    """What a run's first training has, and its history.
+) -> list[Callback]:
+    """What a run's first training has.
 
     The last checkpoint is `last.ckpt` in `folder`; with `keep` best the best one is `kept.ckpt`
     beside it. With `patience` training stops after so many epochs without a better one.
     """
-    callbacks, history = training_callbacks(folder / "last.ckpt", seed)
+    callbacks = training_callbacks(folder / "last.ckpt", seed)
     best = BestCheckpoint(
         dirpath=folder,
         filename="kept",
@@ -123,4 +122,4 @@ def standard_callbacks(
         callbacks.append(best)
     if patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience))
-    return callbacks, history
+    return callbacks

@@ -64,14 +64,21 @@ def fit(
         trainer.save_checkpoint(folder.kept)
         return task, 0
     choice = {"monitor": cfg.monitor.metric, "mode": cfg.monitor.mode, "keep": cfg.keep}
-    callbacks, history = standard_callbacks(
+    callbacks = standard_callbacks(
         folder.checkpoints, seed=cfg.seed, patience=cfg.early_stopping.patience, **choice
     )
-    trainer = build_trainer(cfg, callbacks, logger)
-    _run(trainer, task, data, folder.last)
-    write_curves(folder.path, history.rows, job.title, **choice)
-    folder.set_state(epochs=len(history.rows))
-    return task, len(history.rows)
+    if not _stopped_early(folder.last):
+        _run(build_trainer(cfg, callbacks, logger), task, data, folder.last)
+    history = load_checkpoint(folder.last)["callbacks"]["History"]["rows"]
+    write_curves(folder.path, history, job.title, **choice)
+    folder.set_state(epochs=len(history))
+    return task, len(history)
+
+
+def _stopped_early(last: Path) -> bool:
+    """Whether early stopping had ended the training of this checkpoint: Lightning would go on."""
+    states = load_checkpoint(last)["callbacks"].items() if last.is_file() else ()
+    return any(key.startswith("EarlyStopping") and state["stopped_epoch"] for key, state in states)
 
 
 def fit_again(
@@ -94,7 +101,7 @@ def fit_again(
         told = "training again on train and validation: %d clips of %d speakers, %d epochs"
         log.info(told, len(joint.train), speakers, epochs)
         task.model.fit(lambda: data.in_order("train"))
-        callbacks, _ = training_callbacks(folder.again, cfg.seed)
+        callbacks = training_callbacks(folder.again, cfg.seed)
         trainer = build_trainer(cfg, [*callbacks, StopAfter(epochs)], False, limit_val_batches=0)
         _run(trainer, task, data, folder.again)
     done = load_checkpoint(folder.again)

@@ -46,7 +46,8 @@ def run(
 ) -> tuple[pl.Trainer, History]:
     options = {"seed": 5, "keep": "best", "monitor": task.name, "mode": "max", "patience": 2}
     options |= changes
-    callbacks, history = standard_callbacks(folder, **options)  # type: ignore[arg-type]
+    callbacks = standard_callbacks(folder, **options)  # type: ignore[arg-type]
+    (history,) = (callback for callback in callbacks if isinstance(callback, History))
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=epochs, logger=False, callbacks=callbacks,
         plugins=[SafeCheckpointIO()], enable_model_summary=False, enable_progress_bar=False,
@@ -145,7 +146,7 @@ def test_one_line_an_epoch(caplog):
 @pytest.mark.parametrize(("terminal", "shown"), [(True, "RichProgressBar"), (False, "EpochLines")])
 def test_a_bar_on_a_terminal_and_lines_elsewhere(tmp_path, monkeypatch, terminal, shown):
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    callbacks, _ = standard_callbacks(
+    callbacks = standard_callbacks(
         tmp_path, seed=0, keep="last", monitor="val/uar", mode="max", patience=1
     )
     names = {type(callback).__name__ for callback in callbacks}

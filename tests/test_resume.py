@@ -1,5 +1,6 @@
 """Runs that are cut off and gone on with, and the second training on train and validation."""
 
+import json
 import os
 import signal
 import subprocess
@@ -109,6 +110,22 @@ def test_a_run_killed_in_its_second_training_resumes_to_the_same_figures(
     for name in ("history.csv", "history_again.csv"):
         first, second = (pd.read_csv(run.path / name) for run in (whole, folder))
         pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_run_killed_once_it_had_stopped_early_trains_no_more(
+    project: Path, hydra_ready: None
+) -> None:
+    from ser.run import train as train_run
+
+    run = train(project, *TIM, "early_stopping.patience=1", "trainer.max_epochs=30")
+    expected = run.metrics()
+    assert expected["epochs"] < 30
+    state = run.state()
+    del state["epochs"]
+    (run.path / "run.json").write_text(json.dumps(state | {"status": "running"}))
+    (run.path / "metrics.json").unlink()
+    train_run(compose("train", options(project, f"resume={run.path}")))
+    assert run.metrics() == expected
 
 
 def test_ctrl_c_says_how_to_go_on(project: Path, hydra_ready: None) -> None:
