@@ -15,7 +15,7 @@ from ser.models.encoder import RandomEncoder
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "feature").glob("*.yaml"))
 LENGTHS = (9000, 16_000, 12_345, 1)
-STREAM_AXES = {"frames": 1, "embedding": 0, "waveform": 1}
+STREAM_AXES = {"frames": 1, "embedding": 0, "embedding_whole": 0, "waveform": 1}
 
 
 def _features(option: str) -> dict[str, Feature]:
