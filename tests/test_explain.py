@@ -7,55 +7,26 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import synthetic
-from hydra import compose, initialize_config_dir
+from pipeline_runs import train
 
 from ser.cli import main
-from ser.config import CONF
 from ser.errors import SerError
 from ser.explain import explain, explain_clip, hop_ms, rewrite_card
 from ser.features import LogMel, SpeechOnly
 from ser.run_folder import RunFolder
 
-SMALL = [
-    "dataset=ravdess",
-    "split=speaker_kfold",
-    "split.n_folds=3",
-    "split.val_fraction=0.3",
-    "encoder=tiny",
-    "trainer.max_epochs=1",
-    "trainer.accelerator=cpu",
-    "augment=none",
-]
+QUICK = ["trainer.max_epochs=1", "augment=none"]
 ENSEMBLE = ["model=ensemble", "model.tim.n_blocks=2"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    synthetic.write_corpus("ravdess", folder / "data" / "ravdess", speakers=6)
-    return folder
-
-
-def train(project: Path, *words: str) -> RunFolder:
-    from ser.run import train as train_run
-
-    roots = [f"{name}_root={project / name}" for name in ("data", "cache", "runs")]
-    overrides = [*SMALL, *roots, *words]
-    before = set((project / "runs" / "runs").glob("*"))
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        train_run(compose("train", overrides), overrides)
-    (new,) = set((project / "runs" / "runs").glob("*")) - before
-    return RunFolder(new)
+def ensemble(project: Path, hydra_ready: None) -> RunFolder:
+    return train(project, *QUICK, *ENSEMBLE)
 
 
 @pytest.fixture(scope="module")
-def ensemble(project: Path) -> RunFolder:
-    return train(project, *ENSEMBLE)
-
-
-@pytest.fixture(scope="module")
-def chance(project: Path) -> RunFolder:
-    return train(project, "model=chance")
+def chance(project: Path, hydra_ready: None) -> RunFolder:
+    return train(project, *QUICK, "model=chance")
 
 
 def is_png(path: Path) -> bool:
@@ -145,7 +116,7 @@ def test_every_run_has_a_card_of_its_own_figures(ensemble: RunFolder, project: P
 def test_mlflow_holds_the_card(ensemble: RunFolder, project: Path) -> None:
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{project / 'runs' / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
     files = {item.path for item in client.list_artifacts(ensemble.state()["run_id"])}
     assert "MODEL_CARD.md" in files
 
@@ -160,11 +131,13 @@ def test_the_card_is_written_anew_with_what_was_measured_since(
     old, new = (copy.path / "MODEL_CARD.md").read_text(), rewrite_card(copy).read_text()
     assert "see `evaluations/robustness/robustness.md`" in new
     changed = set(new.splitlines()) ^ set(old.splitlines())
-    assert all("obustness" in line or str(tmp_path) in line or "runs" in line for line in changed)
+    assert all("obustness" in line or str(tmp_path) in line or "mlruns" in line for line in changed)
 
 
-def test_a_run_without_a_test_part_has_a_card_that_says_so(project: Path) -> None:
-    card = (train(project, "model=chance", "test=false").path / "MODEL_CARD.md").read_text()
+def test_a_run_without_a_test_part_has_a_card_that_says_so(
+    project: Path, hydra_ready: None
+) -> None:
+    card = (train(project, *QUICK, "model=chance", "test=false").path / "MODEL_CARD.md").read_text()
     assert "Its test clips were not scored (test=false)." in card
     assert "On validation: UAR 0." in card
 

@@ -17,7 +17,7 @@ from ser.audio import Waveform
 from ser.features.base import Array
 
 _BLOCK_FRAMES = 128
-"""Frames in the workspace: 128 took 2.8 us a frame, 64 3.0 and 32 3.3 (one core)."""
+"""Frames in the workspace, even: 128 took 2.6 us a frame, 64 2.7 and 32 3.1 (one core)."""
 _GROUP_BANDS = 16
 """Mel bands a product: fewer cost more calls, more multiply more zeros."""
 _AMIN = 1e-10
