@@ -169,7 +169,7 @@ def settle_front_end(cfg: DictConfig) -> None:
     if "waveform" in wanted:
         _swap_feature(cfg, "embedding", "waveform", keep="embedding" in wanted)
     if "embedding_whole" in wanted:
-        _swap_feature(cfg, "embedding", "embedding_whole", keep=True)
+        _swap_feature(cfg, "embedding", "embedding_whole", keep=True, level=logging.DEBUG)
     if cfg.model.get("fusion") == "tim_on_frames":
         _swap_feature(cfg, "mfcc", "encoder_frames")
     given = {_stream(node): key for key, node in cfg.feature.items()}
@@ -194,11 +194,13 @@ def _stream(feature: DictConfig) -> Any:
     return _class(feature.get("feature", feature)).stream  # SpeechOnly has its front-end's
 
 
-def _swap_feature(cfg: DictConfig, old: str, new: str, keep: bool = False) -> None:
+def _swap_feature(
+    cfg: DictConfig, old: str, new: str, keep: bool = False, level: int = logging.INFO
+) -> None:
     if old not in cfg.feature or new in cfg.feature:
         return
     how = "beside" if keep else "in place of"
-    log.info("model=%s reads %s here %s %s", cfg.model.name, new, how, old)
+    log.log(level, "model=%s reads %s here %s %s", cfg.model.name, new, how, old)
     others = {key: node for key, node in cfg.feature.items() if keep or key != old}
     swapped = OmegaConf.merge(others, load_option("feature", new))
     OmegaConf.update(cfg, "feature", swapped, merge=False, force_add=True)

@@ -49,7 +49,8 @@ def test_a_value_that_cannot_be_is_refused_by_name(option, value, rule):
          "model=tim reads frames, but feature=mfcc+embedding gives embedding and frames. "
          "Drop the feature= option: the model picks its own front-end."),
         ("model=ensemble feature=mfcc",
-         "model=ensemble reads embedding and frames, but feature=mfcc gives frames. "
+         "model=ensemble reads embedding and embedding_whole and frames, but feature=mfcc gives "
+         "frames. "
          "Drop the feature= option: the model picks its own front-end."),
     ],
 )  # fmt: skip
@@ -159,15 +160,15 @@ def test_a_path_given_to_auto_goes_to_the_default_encoder():
             "ensemble",
             "model.wav2vec2.finetune",
             "last_n",
-            ["mfcc", "embedding"],
-            ["mfcc", "embedding", "waveform"],
+            ["mfcc", "embedding", "embedding_whole"],
+            ["mfcc", "embedding", "waveform", "embedding_whole"],
         ),
         (
             "ensemble",
             "model.wav2vec2.finetune",
             "full",
-            ["mfcc", "embedding"],
-            ["mfcc", "embedding", "waveform"],
+            ["mfcc", "embedding", "embedding_whole"],
+            ["mfcc", "embedding", "waveform", "embedding_whole"],
         ),
     ],
 )
@@ -189,7 +190,7 @@ def test_a_front_end_that_fits_stays_as_it_was_chosen(caplog):
 
 def test_tim_on_frames_reads_the_encoders_frames():
     cfg = checked("model=ensemble", "model.fusion=tim_on_frames")
-    assert set(cfg.feature) == {"embedding", "encoder_frames"}
+    assert set(cfg.feature) == {"embedding", "embedding_whole", "encoder_frames"}
     settle_encoder(cfg, synthetic=True)
     assert cfg.feature.encoder_frames.encoder == cfg.encoder
     assert cfg.encoder.name == "tiny"
@@ -257,7 +258,7 @@ def test_a_schedule_that_follows_validation_is_not_for_training_on_it() -> None:
 
 
 def test_whole_clips_bring_an_embedding_of_their_own() -> None:
-    cfg = checked("model=ensemble", "model.whole_clips=true")
-    assert set(cfg.feature) == {"mfcc", "embedding", "embedding_whole"}
+    cfg = checked("model=ridge")
+    assert set(cfg.feature) == {"embedding", "embedding_whole"}
     assert cfg.feature.embedding_whole._target_ == "ser.features.WholeEmbedding"
-    assert "embedding_whole" not in checked("model=ensemble").feature
+    assert set(checked("model=ridge", "model.whole_share=0").feature) == {"embedding"}

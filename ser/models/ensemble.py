@@ -104,7 +104,7 @@ class Ensemble(EmotionModel):
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
         """What all arms read."""
         trained = TimNet.reads_of(options["tim"]) | Wav2Vec2Model.reads_of(options["wav2vec2"])
-        regression = Ridge.reads_of({}) if options["ridge_share"] else frozenset()
+        regression = Ridge.reads_of(options["ridge"]) if options["ridge_share"] else frozenset()
         whole = {"embedding_whole"} if options["whole_clips"] else frozenset()
         return trained | regression | whole
 

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from ser.batch import Batch
 from ser.errors import SerError
-from ser.models.base import Batches, EmotionModel, chosen_layers, require, stream_shape
+from ser.models.base import Batches, EmotionModel, require
 from ser.models.dual_ridge import DualRidge
 from ser.models.enrolment import Voice, adapted
 from ser.models.linear import UNSEEN
+from ser.models.reading import Reading
 
+_POOLED = ("mean", "std")
 _FOLDS = 4  # of the training speakers, for answers on speakers that a regression has not heard
 _PARTITIONS = 10  # into such folds; with one, UAR between corpora hung on the draw by 7 points
 _SHRINKAGE = 0.02  # of the decisions' covariance towards a multiple of the identity
@@ -22,18 +24,20 @@ _DEVIATION_CLIPS = 10.0  # clips that the training speakers' deviation counts as
 class Ridge(EmotionModel):
     """The mean of several ridge regressions, then one Gaussian for each class over their answers.
 
-    Each clip's layers are brought to zero mean and unit deviation, statistic by statistic, which
-    takes out much of the channel. From the standardised inputs the directions are projected out in
-    which the means of the training speakers differ (nuisance attribute projection, Solomonoff,
-    Campbell & Boardman, ICASSP 2005). Each view of the inputs gives a regression on ±1 targets, the
-    classes of a corpus weighing the same, a corpus by the root of its clips. Their mean on clips
-    of speakers left out gives the class means and the common covariance of a linear discriminant.
-    All of it is linear: one weight matrix at inference.
+    A clip is heard twice, its speech alone and the whole of it with the silence around: the errors
+    of the two differ. Its layers are brought to zero mean and unit deviation, statistic by
+    statistic, which takes out much of the channel. From the standardised inputs the directions are
+    projected out in which the means of the training speakers differ (nuisance attribute
+    projection, Solomonoff, Campbell & Boardman, ICASSP 2005). Each view of the inputs gives a
+    regression on ±1 targets, the classes of a corpus weighing the same, a corpus by the root of its
+    clips. Their weighted mean on clips of speakers left out gives the class means and the common
+    covariance of a linear discriminant. All of it is linear: one weight matrix at inference.
 
     With `enrolment` the model is fitted on inputs standardised speaker by speaker, and is adapted
     to a new speaker by clips without labels: by their mean and deviation, shrunk to the training
     speakers' by how many they are, and by weights and class means moved from the training speakers'
-    (ser.models.enrolment). This uses more than one clip of the person and is a protocol of its
+    (ser.models.enrolment). The classes are then as likely beforehand as they are often in training,
+    without it all the same. This uses more than one clip of the person and is a protocol of its
     own, not to be compared with figures that do not.
 
     Args:
@@ -43,6 +47,8 @@ class Ridge(EmotionModel):
             the feature `embedding`.
         layers: encoder layers used; a list, `all`, or `inner` for all but the first and the last.
         views: for each regression the names of the statistics that it reads.
+        whole_views: the same of regressions on whole clips, by mean and std.
+        whole_share: their weight in the mean; 0 leaves them out, and one stream is read.
         penalty: squared weight against squared error, for each input of a view.
         remove_speakers: project out the training speakers' directions (not with enrolment, which
             has taken the speaker out already).
@@ -54,6 +60,7 @@ class Ridge(EmotionModel):
     bias: Tensor
     class_means: Tensor
     precision: Tensor
+    log_prior: Tensor
     centre: Tensor
     within: Tensor
     prior_clips: Tensor
@@ -65,54 +72,44 @@ class Ridge(EmotionModel):
         statistics: Sequence[str] | None,
         layers: Sequence[int] | str,
         views: Sequence[Sequence[str]],
+        whole_views: Sequence[Sequence[str]],
+        whole_share: float,
         penalty: float,
         remove_speakers: bool,
         enrolment: int | str,
     ) -> None:
-        super().__init__(n_classes, self.reads_of({}))
-        n_layers, n_inputs = stream_shape("Ridge", streams, "embedding")
-        self.layers = chosen_layers(layers, n_layers)
-        self.statistics = list(statistics or ("mean", "std"))
-        self.width = n_inputs // len(self.statistics)
-        self.views = [self._columns(view) for view in views]
+        super().__init__(n_classes, self.reads_of({"whole_share": whole_share}))
+        if not 0 <= whole_share < 1:
+            raise SerError(f"model.whole_share={whole_share}: give a share from 0 to below 1.")
+        self.readings = [Reading(streams, "embedding", statistics or _POOLED, layers)]
+        self.views = self.readings[0].views("views", views, 1 - whole_share)
+        if whole_share:
+            self.readings.append(Reading(streams, "embedding_whole", _POOLED, layers))
+            size = self.readings[0].size
+            self.views += self.readings[1].views("whole_views", whole_views, whole_share, size)
         self.penalty, self.remove_speakers = penalty, remove_speakers
         self.enrolment_clips = _clips(enrolment)
         self._speakers: dict[int, Voice] = {}
-        size = len(self.layers) * n_inputs
+        size = sum(reading.size for reading in self.readings)
         self.register_buffer("weight", torch.zeros(size, n_classes))
         self.register_buffer("bias", torch.zeros(n_classes))
         self.register_buffer("class_means", torch.zeros(n_classes, n_classes))
         self.register_buffer("precision", torch.eye(n_classes))
-        self.seen: Tensor
-        self.register_buffer("seen", torch.ones(n_classes, dtype=torch.bool))
+        self.register_buffer("log_prior", torch.zeros(n_classes))
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("within", torch.ones(size))
         self.register_buffer("prior_clips", torch.ones(size))
 
     @classmethod
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
-        """Pooled embeddings."""
-        return frozenset({"embedding"})
-
-    def _columns(self, view: Sequence[str]) -> Tensor:
-        """Positions of a view's inputs in the flattened layers × statistics × width."""
-        unknown = [name for name in view if name not in self.statistics]
-        if unknown or not view:
-            raise SerError(
-                f"model.views={list(view)}: the feature gives {', '.join(self.statistics)}. "
-                "Name one or more of these, or add to feature.embedding.statistics."
-            )
-        grid = torch.arange(len(self.layers) * len(self.statistics) * self.width)
-        grid = grid.view(len(self.layers), len(self.statistics), self.width)
-        return grid[:, [self.statistics.index(name) for name in view]].flatten()
+        """Pooled embeddings, and those of whole clips beside them."""
+        return frozenset(
+            {"embedding", "embedding_whole"} if options["whole_share"] else {"embedding"}
+        )
 
     def _inputs(self, batch: Batch) -> Tensor:
-        """(batch, layers * statistics * width), each statistic of a layer standardised."""
-        chosen = require(batch.embedding, "embedding")[:, self.layers].float()
-        rows = chosen.view(*chosen.shape[:2], len(self.statistics), self.width)
-        mean, deviation = rows.mean(3, keepdim=True), rows.std(3, keepdim=True)
-        inputs: Tensor = ((rows - mean) / deviation.clamp(min=1e-6)).flatten(1)
-        return inputs
+        """(batch, inputs of all readings)."""
+        return torch.cat([reading.inputs(batch) for reading in self.readings], 1)
 
     @property
     def refits(self) -> bool:
@@ -153,27 +150,28 @@ class Ridge(EmotionModel):
         weight = torch.zeros(inputs.shape[1], self.n_classes)
         offset = torch.zeros(self.n_classes)
         remove = self.remove_speakers and not self.enrolment_clips
-        for columns in self.views:
+        for columns, share in self.views:
             view = inputs[:, columns]
             gram = (view @ view.T).double()
             penalty = self.penalty * len(columns)
             solver = DualRidge(gram, target, speaker, clip_weight, self.n_classes, penalty, remove)
             everyone = torch.arange(len(target))
             coefficients, constant = solver.solve(everyone)
-            weight[columns] += (view.T.double() @ coefficients).float() / len(self.views)
-            offset += constant.float() / len(self.views)
+            weight[columns] += (view.T.double() @ coefficients).float() * share
+            offset += constant.float() * share
             for number, folds in enumerate(partitions):
                 for fold in folds:
                     rest = torch.nonzero(~torch.isin(everyone, fold)).squeeze(1)
                     part, constant = solver.solve(rest)
                     mine = gram[fold][:, rest] @ part + constant
-                    answers[number, fold] += mine.float() / len(self.views)
+                    answers[number, fold] += mine.float() * share
         return answers.flatten(0, 1), weight, offset
 
     def _fit_discriminant(self, answers: Tensor, target: Tensor) -> None:
         """Class means (classes, classes) and the common precision of the answers."""
         counts = torch.bincount(target, minlength=self.n_classes)
-        self.seen = counts > 0
+        known = counts / counts.sum() if self.enrolment_clips else torch.ones(self.n_classes)
+        self.log_prior.copy_(torch.where(counts > 0, known.log(), UNSEEN))
         means = torch.zeros(self.n_classes, self.n_classes)
         means.index_add_(0, target, answers)
         means = means / counts.clamp(min=1)[:, None]
@@ -227,10 +225,10 @@ class Ridge(EmotionModel):
             self._speakers[code] = Voice(mean, deviation, *own)
 
     def _likelihood(self, answers: Tensor, means: Tensor) -> Tensor:
-        """Gaussian log-likelihood up to a constant: (clips, classes) of (clips, classes)."""
+        """Gaussian log-likelihood and prior up to a constant: (clips, classes) of the same."""
         away = answers[:, None] - means  # (clips, classes, classes)
         distance = torch.einsum("nki,ij,nkj->nk", away, self.precision, away)
-        return torch.where(self.seen, -0.5 * distance, UNSEEN)
+        return torch.where(self.log_prior > UNSEEN, self.log_prior - 0.5 * distance, UNSEEN)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (batch, n_classes)."""

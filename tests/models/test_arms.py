@@ -35,6 +35,8 @@ RIDGE = {
     "statistics": ["mean", "std"],
     "layers": "all",
     "views": [["mean"], ["mean", "std"]],
+    "whole_views": [["mean"]],
+    "whole_share": 0.0,
     "penalty": 0.7,
     "remove_speakers": True,
     "enrolment": 0,

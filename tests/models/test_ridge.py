@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from ser.batch import Batch
 from ser.errors import SerError
 from ser.models.dual_ridge import DualRidge
+from ser.models.reading import Reading
 from ser.models.ridge import Ridge, _balanced, _speaker_folds
 
 WIDTH, N_LAYERS, N_CLASSES = 12, 3, 3
@@ -52,13 +53,16 @@ def test_removal_makes_answers_equal_along_the_speakers_directions() -> None:
     assert (means @ inputs.T @ plain).abs().max() > 1e-2
 
 
-def _model(enrolment: int | str = 0, remove: bool = True) -> Ridge:
+def _model(enrolment: int | str = 0, remove: bool = True, whole_share: float = 0.0) -> Ridge:
+    shape = (N_LAYERS, 2 * WIDTH)
     return Ridge(
         N_CLASSES,
-        {"embedding": (N_LAYERS, 2 * WIDTH)},
+        {"embedding": shape, "embedding_whole": shape},
         statistics=["mean", "std"],
         layers="all",
         views=[["mean"], ["mean", "std"]],
+        whole_views=[["std"]],
+        whole_share=whole_share,
         penalty=0.1,
         remove_speakers=remove,
         enrolment=enrolment,
@@ -96,6 +100,39 @@ def test_the_classes_are_learned_and_shuffled_labels_are_not() -> None:
     shuffled = train.target[torch.randperm(240, generator=torch.Generator().manual_seed(0))]
     model.fit(lambda: [train._replace(target=shuffled)])
     assert _right(model, test) < 0.6
+
+
+def test_whole_clips_have_their_share_of_the_answers() -> None:
+    speech, whole = _speech(8, 1, 0.3), _speech(8, 2, 0.3)
+    whole = speech._replace(embedding=whole.embedding)
+    both = speech._replace(embedding_whole=whole.embedding)
+    model, of_speech, of_whole = _model(whole_share=0.25), _model(), _model()
+    of_whole.views = of_whole.readings[0].views("views", [["std"]], 1.0)
+    assert model.reads == {"embedding", "embedding_whole"} and of_speech.reads == {"embedding"}
+    answers = []
+    for one, clips in ((model, both), (of_speech, speech), (of_whole, whole)):
+        one.fit(lambda clips=clips: [clips])
+        answers.append(one._inputs(clips) @ one.weight + one.bias)
+    expected = 0.75 * answers[1] + 0.25 * answers[2]
+    torch.testing.assert_close(answers[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_only_with_enrolment_are_the_classes_as_likely_as_in_training() -> None:
+    train = _speech(8, 1, 0.3)
+    kept = (train.target > 0) | (train.index % 2 == 0)
+    part = Batch(*(None if s is None else s[kept] for s in train))
+    plain, enrolled = _model(), _model("all")
+    for model in (plain, enrolled):
+        model.fit(lambda: [part])
+    assert plain.log_prior.equal(torch.zeros(N_CLASSES))
+    shares = torch.bincount(part.target) / len(part.target)
+    torch.testing.assert_close(enrolled.log_prior, shares.log())
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_an_impossible_share_of_whole_clips_is_an_error(share: float) -> None:
+    with pytest.raises(SerError, match=r"model\.whole_share="):
+        _model(whole_share=share)
 
 
 def test_enrolment_helps_where_speakers_differ_and_reads_no_label() -> None:
@@ -145,7 +182,9 @@ def test_an_impossible_enrolment_is_an_error(enrolment: int | str) -> None:
 
 def test_a_view_of_an_absent_statistic_is_an_error() -> None:
     with pytest.raises(SerError, match="the feature gives mean, std"):
-        Ridge(3, {"embedding": (3, 24)}, ["mean", "std"], "all", [["delta"]], 0.1, True, 0)
+        Reading({"embedding": (3, 24)}, "embedding", ["mean", "std"], "all").views(
+            "views", [["delta"]], 1.0
+        )
 
 
 def test_a_class_without_clips_is_never_answered() -> None:
