@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ser.batch import Batch
 from ser.errors import SerError
 from ser.loss import Mixed
-from ser.models.base import Batches, EmotionModel, check_choice, moved, require, stream_shape
+from ser.models.base import Batches, EmotionModel, check_choice, moved, require
 from ser.models.linear import class_weights
 from ser.models.ridge import Ridge
 from ser.models.tim import TimNet
@@ -39,8 +39,6 @@ class Ensemble(EmotionModel):
             it is calibrated; the encoder arm has the rest.
         ridge_share: the regression's weight in the mean of log-probabilities with the joined arms;
             with 0 there is none, and a model that reads no embedding is possible.
-        whole_clips: have the encoder arm read whole clips beside the regression, which reads their
-            speech alone; only where both are and the encoder is frozen.
         hidden: width of the mixture in `gated`.
         dropout: of the joined summary in `concat` and `gated`.
     """
@@ -58,16 +56,12 @@ class Ensemble(EmotionModel):
         fusion: str,
         tim_share: float,
         ridge_share: float,
-        whole_clips: bool,
         hidden: int,
         dropout: float,
     ) -> None:
         check_choice("fusion", fusion, FUSIONS)
         tim_arm = tim(n_classes=n_classes, streams=streams)
-        given = streams
-        if whole_clips:
-            given = {**streams, "embedding": stream_shape("Ensemble", streams, "embedding_whole")}
-        wav2vec2_arm = wav2vec2(n_classes=n_classes, streams=given)
+        wav2vec2_arm = wav2vec2(n_classes=n_classes, streams=streams)
         ridge_arm = ridge(n_classes=n_classes, streams=streams) if ridge_share else None
         if ridge_arm is not None and ridge_arm.adapts:
             raise SerError(
@@ -77,15 +71,7 @@ class Ensemble(EmotionModel):
         reads = tim_arm.reads | wav2vec2_arm.reads
         if ridge_arm is not None:
             reads |= ridge_arm.reads
-        if whole_clips:
-            if ridge_arm is None or wav2vec2_arm.encoder is not None:
-                raise SerError(
-                    "model.whole_clips: for a frozen encoder that the regression reads too. Drop "
-                    "it, or set model.ridge_share above 0 and model.wav2vec2.finetune=none."
-                )
-            reads |= {"embedding_whole"}
         super().__init__(n_classes, reads)
-        self.whole_clips = whole_clips
         self.tim, self.wav2vec2, self.ridge = tim_arm, wav2vec2_arm, ridge_arm
         self.fusion, self.tim_share, self.ridge_share = fusion, tim_share, ridge_share
         sizes = (self.tim.n_outputs, self.wav2vec2.n_outputs)
@@ -105,8 +91,7 @@ class Ensemble(EmotionModel):
         """What all arms read."""
         trained = TimNet.reads_of(options["tim"]) | Wav2Vec2Model.reads_of(options["wav2vec2"])
         regression = Ridge.reads_of(options["ridge"]) if options["ridge_share"] else frozenset()
-        whole = {"embedding_whole"} if options["whole_clips"] else frozenset()
-        return trained | regression | whole
+        return trained | regression
 
     def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
         """Each arm at its own rate; what joins them at the optimizer's."""
@@ -116,7 +101,7 @@ class Ensemble(EmotionModel):
     def fit(self, batches: Batches) -> None:
         """Each arm takes its statistics of the train split."""
         self.tim.fit(batches)
-        self.wav2vec2.fit(lambda: map(self._of_encoder_arm, batches()))
+        self.wav2vec2.fit(batches)
         self.refit(batches)
 
     @property
@@ -166,10 +151,7 @@ class Ensemble(EmotionModel):
 
     def _arms(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Both summaries: (batch, tim width), (batch, wav2vec2 width)."""
-        return self.tim.summary(batch), self.wav2vec2.summary(self._of_encoder_arm(batch))
-
-    def _of_encoder_arm(self, batch: Batch) -> Batch:
-        return batch._replace(embedding=batch.embedding_whole) if self.whole_clips else batch
+        return self.tim.summary(batch), self.wav2vec2.summary(batch)
 
     def _join(self, tim: Tensor, wav2vec2: Tensor) -> Tensor:
         if self.joiner is not None:

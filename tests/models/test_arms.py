@@ -46,13 +46,11 @@ STREAMS = {"frames": (4,), "embedding": (3, 6)}
 
 def ensemble(fusion: str, **changes: object) -> Ensemble:
     shares = {"tim_share": 0.25, "ridge_share": 0.0}
-    whole = changes.get("whole_clips", False)
-    streams = STREAMS | ({"embedding_whole": STREAMS["embedding"]} if whole else {})
-    fixed = {"fusion": fusion, "hidden": 5, "dropout": 0.0, "whole_clips": False}
+    fixed = {"fusion": fusion, "hidden": 5, "dropout": 0.0}
     options = {**fixed, **shares, **changes}
     return Ensemble(
         N_CLASSES,
-        streams,
+        STREAMS,
         tim=lambda **shape: TimNet(**shape, **TIM),
         wav2vec2=lambda **shape: Wav2Vec2Model(**shape, **ARM),
         ridge=lambda **shape: Ridge(**shape, **RIDGE),
@@ -147,29 +145,6 @@ def test_an_ensemble_does_not_adapt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RIDGE, "enrolment", "all")
     with pytest.raises(SerError, match="model=ridge_enrolled"):
         ensemble("mean_logits", ridge_share=0.4)
-
-
-def test_with_whole_clips_the_encoder_arm_reads_them_and_the_regression_the_speech() -> None:
-    model = ensemble("mean_logits", ridge_share=0.4, whole_clips=True).eval()
-    assert model.reads == {"frames", "embedding", "embedding_whole"}
-    speech, other = random_batch(24, 0), random_batch(24, 1)
-    batch = speech._replace(embedding_whole=other.embedding)
-    model.fit(lambda: [batch])
-    arm = Wav2Vec2Model(N_CLASSES, STREAMS, **ARM).eval()
-    arm.load_state_dict(model.wav2vec2.state_dict())
-    arm.fit(lambda: [other])
-    alone = Ridge(N_CLASSES, STREAMS, **RIDGE)
-    alone.fit(lambda: [speech])
-    with torch.no_grad():
-        tim, wav2vec2 = model.tim(batch).log_softmax(1), arm(other).log_softmax(1)
-        trained = (0.25 * tim + 0.75 * wav2vec2).log_softmax(1)
-        expected = 0.6 * trained + 0.4 * alone(speech).log_softmax(1)
-        torch.testing.assert_close(model(batch), expected)
-
-
-def test_whole_clips_are_for_two_readings_of_a_frozen_encoder() -> None:
-    with pytest.raises(SerError, match="for a frozen encoder that the regression reads too"):
-        ensemble("mean_logits", ridge_share=0.0, whole_clips=True)
 
 
 def test_without_a_share_there_is_no_regression() -> None:

@@ -28,7 +28,7 @@ VARIANTS = [(option, ()) for option in OPTIONS] + [
     ("tim", ("model.normalise=clip", "model.deviation=true", "model.width=12", "model.jitter=0.5")),
     ("tim", ("model.mixup=1",)),
     ("ensemble", ("model.tim.mixup=1",)),
-    ("ensemble", ("model.whole_clips=true",)),
+    ("ridge", ("model.whole_share=0",)),
     ("linear", ("model.layers=[0,2]",)),
 ]
 
