@@ -79,7 +79,7 @@ def compacted(feature: Embedding, kind: str) -> Embedding:
     """The same statistics of another form of the encoder."""
     encoder = Compact(feature.encoder, kind)
     if isinstance(feature, SpeechEmbedding):
-        return SpeechEmbedding(encoder, feature.statistics)
+        return SpeechEmbedding(encoder, feature.statistics, feature.speeds)
     return Embedding(encoder)
 
 

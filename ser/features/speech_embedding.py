@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import soxr
 import torch
 from torch import Tensor
 
@@ -26,15 +27,19 @@ class SpeechEmbedding(Embedding):
 
     Silence before and after the speech is cut off before encoding, and pauses inside it are left
     out of the pooling. Corpora differ in how much silence their clips hold, and a mean over it
-    tells the corpus and not the emotion: docs/log.md has the figures.
+    tells the corpus and not the emotion: docs/log.md has the figures. With several speeds a clip is
+    played at each, pitch and all, and the mean over them is the embedding.
     """
 
-    def __init__(self, encoder: EncoderSource, statistics: Sequence[str]) -> None:
+    def __init__(
+        self, encoder: EncoderSource, statistics: Sequence[str], speeds: Sequence[float]
+    ) -> None:
         """Choose the encoder and the statistics.
 
         Args:
             encoder: where the weights are; they are loaded when the first clip is extracted.
             statistics: names out of `STATISTICS`, in the order of the output.
+            speeds: at which a clip is encoded, each a pass of the encoder; 1 is as recorded.
         """
         super().__init__(encoder)
         unknown = [name for name in statistics if name not in STATISTICS]
@@ -43,16 +48,24 @@ class SpeechEmbedding(Embedding):
                 f"feature.embedding.statistics={list(statistics)}: choose one or more of "
                 f"{', '.join(STATISTICS)}."
             )
-        self.statistics = tuple(statistics)
+        if not speeds or not all(0.5 <= speed <= 2 for speed in speeds):
+            raise SerError(
+                f"feature.embedding.speeds={list(speeds)}: give one or more from 0.5 to 2; "
+                "[1] is each clip as it was recorded."
+            )
+        self.statistics, self.speeds = tuple(statistics), tuple(map(float, speeds))
 
     def settings(self) -> dict[str, JSON]:
-        """Class, version, statistics and the weights' identity."""
-        return {
+        """Class, version, statistics, speeds and the weights' identity."""
+        settings: dict[str, JSON] = {
             "class": "SpeechEmbedding",
             "version": 1,
             "statistics": list(self.statistics),
             "encoder": dict(self.encoder.identity()),
         }
+        if self.speeds != (1.0,):
+            settings["speeds"] = list(self.speeds)
+        return settings
 
     def shape(self) -> tuple[int, ...]:
         """(layers, statistics * width)."""
@@ -61,20 +74,25 @@ class SpeechEmbedding(Embedding):
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (layers, statistics * width) array a clip, float16."""
         cut = [cut_to_speech(waveform) for waveform in waveforms]
-        embeddings: list[Array] = [np.empty(0, np.float16)] * len(cut)
+        total = [torch.zeros(self.shape())] * len(cut)
         with torch.inference_mode():
-            for i, states in self._frozen.encode([waveform for waveform, _ in cut]):
-                speech = torch.from_numpy(_fitted(cut[i][1], states.shape[1]))
-                pooled = pool(states.float().cpu()[:, speech], self.statistics)
-                embeddings[i] = pooled.half().numpy()
-        return embeddings
+            for speed in self.speeds:
+                played = [_played(waveform, speed) for waveform, _ in cut]
+                for i, states in self._frozen.encode(played):
+                    speech = torch.from_numpy(_fitted(cut[i][1], states.shape[1], speed))
+                    total[i] = total[i] + pool(states.float().cpu()[:, speech], self.statistics)
+        return [(pooled / len(self.speeds)).half().numpy() for pooled in total]
 
 
-def _fitted(speech: np.ndarray, n_frames: int) -> np.ndarray:
-    """The mask at the encoder's number of frames, which may be one or two off; never empty."""
-    fitted = np.zeros(n_frames, dtype=bool)
-    common = min(n_frames, len(speech))
-    fitted[:common] = speech[:common]
+def _played(waveform: Waveform, speed: float) -> Waveform:
+    """The waveform at another speed, its pitch changed as much."""
+    return waveform if speed == 1 else soxr.resample(waveform, speed, 1.0)
+
+
+def _fitted(speech: np.ndarray, n_frames: int, speed: float) -> np.ndarray:
+    """The mask at the encoder's frames of the played clip, a few more or less; never empty."""
+    frame = (np.arange(n_frames) * speed).astype(int)
+    fitted = np.append(speech, False)[np.minimum(frame, len(speech))]
     return fitted if fitted.any() else np.ones(n_frames, dtype=bool)
 
 
