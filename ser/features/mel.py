@@ -60,7 +60,7 @@ class MelDecibels:
     def joined(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[slice]]:
         """The same in one (frames, n_mels) tensor, and where each clip lies in it."""
         signal, clips = self._join(waveforms)
-        decibels = self._log_power(signal).mul_(10.0)
+        decibels = self._decibels(signal)
         for clip in clips:
             decibels[clip].clamp_(min=float(decibels[clip].max()) - _TOP_DB)
         return decibels, clips
@@ -75,16 +75,19 @@ class MelDecibels:
         pairs = [-(-(edge + len(waveform)) // self._hop // 2) for waveform in waveforms]
         starts = 2 * np.cumsum([0, *pairs])
         n_frames = -(-(int(starts[-1]) + 1) // _BLOCK_FRAMES) * _BLOCK_FRAMES
-        signal = np.zeros((n_frames - 1) * self._hop + self._n_fft, dtype=np.float32)
-        clips = []
+        signal = np.empty((n_frames - 1) * self._hop + self._n_fft, dtype=np.float32)
+        clips, end = [], 0
         for start, waveform in zip(starts.tolist(), waveforms, strict=False):
             first = start * self._hop + edge
-            signal[first : first + len(waveform)] = waveform
+            signal[end:first] = 0
+            end = first + len(waveform)
+            signal[first:end] = waveform
             clips.append(slice(start, start + 1 + len(waveform) // self._hop))
+        signal[end:] = 0
         return signal, clips
 
-    def _log_power(self, signal: Array) -> Tensor:
-        """(samples,) to log10 (frames, n_mels), a block of frames at a time."""
+    def _decibels(self, signal: Array) -> Tensor:
+        """(samples,) to (frames, n_mels), a block of frames at a time."""
         from ser.features.mel_kernels import power_of_pairs, window_pairs  # numba takes a while
 
         window = self._window.numpy()
@@ -102,6 +105,7 @@ class MelDecibels:
             for covered, weights, out in products:
                 torch.mm(covered, weights, out=out)
             torch.log10(bands.clamp_(min=_AMIN), out=into)
+            into.mul_(10.0)
         return mel.flatten(0, 1)
 
 

@@ -12,7 +12,8 @@ _WEIGHT_PASSES = 6
 _WEIGHT_PENALTY = 3.0  # against squared error, with inner products divided by the number of inputs
 
 Likelihood = Callable[[Tensor, Tensor], Tensor]
-"""Answers (clips, classes), class means (classes, classes) -> log-likelihoods (clips, classes)."""
+"""Answers (clips, classes), class means (classes, classes) -> log-likelihoods (clips, classes), the
+classes' prior added."""
 
 
 class Voice(NamedTuple):
