@@ -87,9 +87,8 @@ def weigh(row: Row) -> None:
     """Fill in parameters and megabytes of head and encoder."""
     row.parameters = float(sum(p.numel() for p in row.recognizer.model.parameters()))
     row.mb = stored_mb(row.recognizer.model)
-    for feature in row.recognizer.features:
-        if not isinstance(feature, Embedding):
-            continue
+    encoders = [f for f in row.recognizer.features if isinstance(f, Embedding)]
+    for feature in encoders[:1]:  # one encoder, however often it is read
         compact = isinstance(feature.encoder, Compact)
         module = feature.encoder.load()
         plain = feature.encoder.source.load() if compact else module

@@ -1,8 +1,10 @@
 """A frozen speech encoder as features use it: loaded late, batched by length."""
 
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from torch.nn.utils import parametrize
 from ser.audio import SAMPLE_RATE_HZ, Waveform
 
 _loading = threading.Lock()
+_loaded: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
+"""Encoders in memory: features that read the same one share its weights."""
 
 _BATCH_SAMPLES = {"cpu": 0, "cuda": 60 * SAMPLE_RATE_HZ}
 """Padded samples at a time, at least one clip. On a CPU one clip alone is fastest: Whisper-base
@@ -62,7 +66,7 @@ class FrozenEncoder:
 
         To be run under torch.inference_mode().
         """
-        module = self._loaded()
+        module = self._encoder()
         device = next(module.parameters()).device
         for batch in _batches(
             waveforms, _BATCH_SAMPLES[device.type], bool(module.exact_when_padded)
@@ -76,18 +80,24 @@ class FrozenEncoder:
             for row, i in enumerate(batch):
                 yield i, states[:, row, : int(frames[row])]
 
-    def _loaded(self) -> nn.Module:
+    def _encoder(self) -> nn.Module:
         with _loading:
             if self._module is None:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
-                module = self.source.load().requires_grad_(False).to(device)
-                for part in list(module.modules()):
-                    if parametrize.is_parametrized(part, "weight"):
-                        _compute_weight(part)
-                    if self._halved and isinstance(part, nn.Linear | nn.Conv1d):
-                        part.to(torch.bfloat16)  # once, not by autocast at each clip
-                self._module = module
+                key = json.dumps([dict(self.source.identity()), device], sort_keys=True)
+                self._module = _loaded.get(key)
+                if self._module is None:
+                    self._module = _loaded[key] = self._load(device)
             return self._module
+
+    def _load(self, device: str) -> nn.Module:
+        module = self.source.load().requires_grad_(False).to(device)
+        for part in list(module.modules()):
+            if parametrize.is_parametrized(part, "weight"):
+                _compute_weight(part)
+            if self._halved and isinstance(part, nn.Linear | nn.Conv1d):
+                part.to(torch.bfloat16)  # once, not by autocast at each clip
+        return module
 
 
 def _compute_weight(part: nn.Module) -> None:

@@ -1,6 +1,8 @@
 """Pooled encoder frames: by hand on a tiny encoder, and against golden values on real speech."""
 
 import copy
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 
 from ser.audio import load_waveform
 from ser.errors import SerError
-from ser.features import Embedding, EncoderFrames
+from ser.features import Embedding, EncoderFrames, WholeEmbedding
 from ser.models.encoder import PretrainedEncoder, RandomEncoder
 
 TINY = RandomEncoder("tiny", n_blocks=2, width=32, seed=0, precision="float32")
@@ -29,6 +31,23 @@ def test_embedding_is_mean_then_deviation_of_each_layers_frames() -> None:
         layers = states[:, 0].numpy()  # (layers, frames, width)
         expected = np.concatenate([layers.mean(axis=1), layers.std(axis=1)], axis=1)
         np.testing.assert_allclose(embedding, expected, atol=2e-3)
+
+
+def test_features_of_one_encoder_share_its_weights_until_both_let_go() -> None:
+    first, second = Embedding(TINY), WholeEmbedding(TINY)
+    halved = Embedding(RandomEncoder("tiny", 2, 32, 0, "bfloat16"))
+    for feature in (first, second, halved):
+        feature.extract([_noise(5000)], ["a"])
+    module = first._frozen._encoder()
+    assert second._frozen._encoder() is module and halved._frozen._encoder() is not module
+    first.release()
+    assert first._frozen._encoder() is module
+    kept = weakref.ref(module)
+    first.release()
+    second.release()
+    del module
+    gc.collect()
+    assert kept() is None
 
 
 def test_encoder_frames_are_one_layer() -> None:
