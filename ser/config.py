@@ -1,6 +1,7 @@
 """What the scripts share: composing, checking and building from the configuration."""
 
 import ctypes
+import errno
 import functools
 import logging
 import os
@@ -63,9 +64,10 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
         def guarded(cfg: DictConfig) -> Any:
             try:
                 return job(cfg)
-            except (SerError, OmegaConfBaseException) as error:
-                tell(error)
-                _failed.append(SerError(str(error)))
+            except (SerError, OmegaConfBaseException, OSError) as error:
+                mistake = SerError(_full_disk(error) if isinstance(error, OSError) else str(error))
+                tell(mistake)
+                _failed.append(mistake)
                 if HydraConfig.get().mode != RunMode.MULTIRUN:
                     sys.exit(MISTAKE)
                 return None
@@ -83,6 +85,17 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def _full_disk(error: OSError) -> str:
+    """What to do about a full disk; any other error is raised again."""
+    if error.errno != errno.ENOSPC:
+        raise error
+    where = error.filename2 or error.filename or "the run's folder"
+    return (
+        f"{where}: no space is left on its disk. Free some and go on: sweep.py by the same "
+        "command, train.py with resume= and the run folder."
+    )
 
 
 def given_overrides() -> list[str]:

@@ -1,5 +1,6 @@
 """What options are refused, in which words, and what is settled before a run."""
 
+import errno
 import logging
 import subprocess
 import sys
@@ -207,6 +208,8 @@ def main(cfg):
         raise SerError("seed 1 is\\n   cursed")
     if cfg.seed == 2:
         return cfg.dataset.root
+    if cfg.seed in (28, 13):
+        raise OSError(cfg.seed, "of the system", "best.ckpt")
     return 0.5
 
 main()
@@ -228,6 +231,14 @@ def test_a_mistake_ends_a_script_with_one_paragraph_and_status_2(tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("\nerror: Missing mandatory value: dataset.root")
     assert run_script(tmp_path, "seed=0").returncode == 0
+
+
+def test_a_full_disk_is_named_and_other_errors_of_the_system_are_not_hidden(tmp_path):
+    done = run_script(tmp_path, f"seed={errno.ENOSPC}")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("\nerror: best.ckpt: no space is left on its disk. Free some")
+    done = run_script(tmp_path, f"seed={errno.EACCES}")
+    assert done.returncode == 1 and "of the system: 'best.ckpt'" in done.stderr
 
 
 def test_a_multirun_does_the_other_jobs_first(tmp_path):
