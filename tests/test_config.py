@@ -273,3 +273,5 @@ def test_whole_clips_bring_an_embedding_of_their_own() -> None:
     assert set(cfg.feature) == {"embedding", "embedding_whole"}
     assert cfg.feature.embedding_whole._target_ == "ser.features.WholeEmbedding"
     assert set(checked("model=ridge", "model.whole_share=0").feature) == {"embedding"}
+    alone = checked("model=ensemble", "model.ridge.whole_share=0")
+    assert set(alone.feature) == {"mfcc", "embedding"}
