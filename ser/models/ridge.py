@@ -1,5 +1,6 @@
 """Ridge regressions on the pooled layers, deaf to the speaker, or adapted to one on demand."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,8 @@ from ser.models.dual_ridge import DualRidge
 from ser.models.enrolment import Voice, adapted
 from ser.models.linear import UNSEEN
 from ser.models.reading import Reading
+
+_log = logging.getLogger(__name__)
 
 _POOLED = ("mean", "std")
 _FOLDS = 4  # of the training speakers, for answers on speakers that a regression has not heard
@@ -90,6 +93,7 @@ class Ridge(EmotionModel):
         self.penalty, self.remove_speakers = penalty, remove_speakers
         self.enrolment_clips = _clips(enrolment)
         self._speakers: dict[int, Voice] = {}
+        self._told = False
         size = sum(reading.size for reading in self.readings)
         self.register_buffer("weight", torch.zeros(size, n_classes))
         self.register_buffer("bias", torch.zeros(n_classes))
@@ -124,6 +128,7 @@ class Ridge(EmotionModel):
         speaker = torch.cat([require(batch.speaker, "speaker") for batch in whole]).cpu()
         corpus = torch.cat([require(batch.corpus, "corpus") for batch in whole]).cpu()
         _, speaker = torch.unique(speaker, return_inverse=True)
+        self._tell_of_silence(corpus)
         self._fit_speakers(inputs, speaker)
         if self.enrolment_clips:
             inputs = inputs.clone()
@@ -138,6 +143,16 @@ class Ridge(EmotionModel):
         self.weight.copy_(weight / scale[:, None])
         self.bias.copy_(offset - centre @ (weight / scale[:, None]))
         self._fit_discriminant(answers, target.repeat(_PARTITIONS))
+
+    def _tell_of_silence(self, corpus: Tensor) -> None:
+        whole = len(self.readings) > 1 and not self.adapts
+        if whole and not self._told and bool((corpus == corpus[0]).all()):
+            _log.warning(
+                "ridge: of one corpus the silence around its clips is learned, too. If the model "
+                "is to hear recordings from elsewhere, train on several corpora, or set "
+                "model.whole_share=0 (in the ensemble model.ridge.whole_share=0)."
+            )
+            self._told = True
 
     def _views(
         self, inputs: Tensor, target: Tensor, speaker: Tensor, clip_weight: Tensor

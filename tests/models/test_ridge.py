@@ -117,6 +117,22 @@ def test_whole_clips_have_their_share_of_the_answers() -> None:
     torch.testing.assert_close(answers[0], expected, atol=1e-4, rtol=1e-4)
 
 
+def test_one_corpus_and_its_silence_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    one = _speech(8, 1, 0.3)
+    one = one._replace(embedding_whole=one.embedding)
+    two = one._replace(corpus=one.index % 2)
+    told = _model(whole_share=0.25)
+    for model, train in (
+        (told, one),
+        (told, one),
+        (_model(whole_share=0.25), two),
+        (_model(), one),
+    ):
+        model.fit(lambda train=train: [train])
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "model.whole_share=0" in caplog.text
+
+
 def test_only_with_enrolment_are_the_classes_as_likely_as_in_training() -> None:
     train = _speech(8, 1, 0.3)
     kept = (train.target > 0) | (train.index % 2 == 0)
