@@ -50,6 +50,10 @@ keep_freed_memory()
 
 Job = Callable[[DictConfig], Any]
 _failed: list[SerError] = []
+_FULL_DISK = (
+    "no space is left on its disk, or on that of the cache. Free some and go on: sweep.py by the "
+    "same command, train.py with resume= and the run folder."
+)
 
 
 def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
@@ -64,10 +68,13 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
         def guarded(cfg: DictConfig) -> Any:
             try:
                 return job(cfg)
-            except (SerError, OmegaConfBaseException, OSError) as error:
-                mistake = SerError(_full_disk(error) if isinstance(error, OSError) else str(error))
-                tell(mistake)
-                _failed.append(mistake)
+            except Exception as error:
+                if _is_full_disk(error):
+                    error = SerError(f"{cfg.runs_root}: {_FULL_DISK}")
+                elif not isinstance(error, (SerError, OmegaConfBaseException)):
+                    raise
+                tell(error)
+                _failed.append(SerError(str(error)))
                 if HydraConfig.get().mode != RunMode.MULTIRUN:
                     sys.exit(MISTAKE)
                 return None
@@ -87,15 +94,10 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
     return decorate
 
 
-def _full_disk(error: OSError) -> str:
-    """What to do about a full disk; any other error is raised again."""
-    if error.errno != errno.ENOSPC:
-        raise error
-    where = error.filename2 or error.filename or "the run's folder"
-    return (
-        f"{where}: no space is left on its disk. Free some and go on: sweep.py by the same "
-        "command, train.py with resume= and the run folder."
-    )
+def _is_full_disk(error: Exception) -> bool:
+    """Of the system, or of SQLite in MLflow's words."""
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    return full or "disk is full" in str(error)
 
 
 def given_overrides() -> list[str]:

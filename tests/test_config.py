@@ -208,6 +208,8 @@ def main(cfg):
         raise SerError("seed 1 is\\n   cursed")
     if cfg.seed == 2:
         return cfg.dataset.root
+    if cfg.seed == 3:
+        raise RuntimeError("(sqlite3.OperationalError) database or disk is full")
     if cfg.seed in (28, 13):
         raise OSError(cfg.seed, "of the system", "best.ckpt")
     return 0.5
@@ -234,9 +236,10 @@ def test_a_mistake_ends_a_script_with_one_paragraph_and_status_2(tmp_path):
 
 
 def test_a_full_disk_is_named_and_other_errors_of_the_system_are_not_hidden(tmp_path):
-    done = run_script(tmp_path, f"seed={errno.ENOSPC}")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("\nerror: best.ckpt: no space is left on its disk. Free some")
+    for seed in (errno.ENOSPC, 3):
+        done = run_script(tmp_path, f"seed={seed}")
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert done.stderr.startswith(f"\nerror: {tmp_path}: no space is left on its disk")
     done = run_script(tmp_path, f"seed={errno.EACCES}")
     assert done.returncode == 1 and "of the system: 'best.ckpt'" in done.stderr
 

@@ -13,7 +13,7 @@ from ser.models.base import Batches, EmotionModel, require
 from ser.models.dual_ridge import DualRidge
 from ser.models.enrolment import Voice, adapted
 from ser.models.linear import UNSEEN
-from ser.models.reading import Reading
+from ser.models.pooled_inputs import PooledInputs
 
 _log = logging.getLogger(__name__)
 
@@ -84,17 +84,17 @@ class Ridge(EmotionModel):
         super().__init__(n_classes, self.reads_of({"whole_share": whole_share}))
         if not 0 <= whole_share < 1:
             raise SerError(f"model.whole_share={whole_share}: give a share from 0 to below 1.")
-        self.readings = [Reading(streams, "embedding", statistics or _POOLED, layers)]
-        self.views = self.readings[0].views("views", views, 1 - whole_share)
+        self.pooled = [PooledInputs(streams, "embedding", statistics or _POOLED, layers)]
+        self.views = self.pooled[0].views("views", views, 1 - whole_share)
         if whole_share:
-            self.readings.append(Reading(streams, "embedding_whole", _POOLED, layers))
-            size = self.readings[0].size
-            self.views += self.readings[1].views("whole_views", whole_views, whole_share, size)
+            self.pooled.append(PooledInputs(streams, "embedding_whole", _POOLED, layers))
+            size = self.pooled[0].size
+            self.views += self.pooled[1].views("whole_views", whole_views, whole_share, size)
         self.penalty, self.remove_speakers = penalty, remove_speakers
         self.enrolment_clips = _clips(enrolment)
         self._speakers: dict[int, Voice] = {}
         self._told = False
-        size = sum(reading.size for reading in self.readings)
+        size = sum(part.size for part in self.pooled)
         self.register_buffer("weight", torch.zeros(size, n_classes))
         self.register_buffer("bias", torch.zeros(n_classes))
         self.register_buffer("class_means", torch.zeros(n_classes, n_classes))
@@ -112,8 +112,8 @@ class Ridge(EmotionModel):
         )
 
     def _inputs(self, batch: Batch) -> Tensor:
-        """(batch, inputs of all readings)."""
-        return torch.cat([reading.inputs(batch) for reading in self.readings], 1)
+        """(batch, inputs of both streams)."""
+        return torch.cat([part.inputs(batch) for part in self.pooled], 1)
 
     @property
     def refits(self) -> bool:
@@ -145,7 +145,7 @@ class Ridge(EmotionModel):
         self._fit_discriminant(answers, target.repeat(_PARTITIONS))
 
     def _tell_of_silence(self, corpus: Tensor) -> None:
-        whole = len(self.readings) > 1 and not self.adapts
+        whole = len(self.pooled) > 1 and not self.adapts
         if whole and not self._told and bool((corpus == corpus[0]).all()):
             _log.warning(
                 "ridge: of one corpus the silence around its clips is learned, too. If the model "

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from ser.batch import Batch
 from ser.errors import SerError
 from ser.models.dual_ridge import DualRidge
-from ser.models.reading import Reading
+from ser.models.pooled_inputs import PooledInputs
 from ser.models.ridge import Ridge, _balanced, _speaker_folds
 
 WIDTH, N_LAYERS, N_CLASSES = 12, 3, 3
@@ -107,7 +107,7 @@ def test_whole_clips_have_their_share_of_the_answers() -> None:
     whole = speech._replace(embedding=whole.embedding)
     both = speech._replace(embedding_whole=whole.embedding)
     model, of_speech, of_whole = _model(whole_share=0.25), _model(), _model()
-    of_whole.views = of_whole.readings[0].views("views", [["std"]], 1.0)
+    of_whole.views = of_whole.pooled[0].views("views", [["std"]], 1.0)
     assert model.reads == {"embedding", "embedding_whole"} and of_speech.reads == {"embedding"}
     answers = []
     for one, clips in ((model, both), (of_speech, speech), (of_whole, whole)):
@@ -198,9 +198,15 @@ def test_an_impossible_enrolment_is_an_error(enrolment: int | str) -> None:
 
 def test_a_view_of_an_absent_statistic_is_an_error() -> None:
     with pytest.raises(SerError, match="the feature gives mean, std"):
-        Reading({"embedding": (3, 24)}, "embedding", ["mean", "std"], "all").views(
+        PooledInputs({"embedding": (3, 24)}, "embedding", ["mean", "std"], "all").views(
             "views", [["delta"]], 1.0
         )
+
+
+def test_no_view_at_all_is_an_error() -> None:
+    pooled = PooledInputs({"embedding": (3, 24)}, "embedding", ["mean", "std"], "all")
+    with pytest.raises(SerError, match=r"model\.whole_views=\[\]"):
+        pooled.views("whole_views", [], 0.25)
 
 
 def test_a_class_without_clips_is_never_answered() -> None:

@@ -10,7 +10,7 @@ from ser.errors import SerError
 from ser.models.base import chosen_layers, require, stream_shape
 
 
-class Reading:
+class PooledInputs:
     """One stream of pooled layers as a regression's inputs: layers × statistics × width, flat.
 
     Args:
@@ -36,9 +36,11 @@ class Reading:
     def views(
         self, option: str, views: Sequence[Sequence[str]], share: float, first: int = 0
     ) -> list[tuple[Tensor, float]]:
-        """Positions of each view's inputs, this reading's beginning at `first`, and its weight."""
+        """Positions of each view's inputs, the stream's beginning at `first`, and its weight."""
         grid = torch.arange(first, first + self.size)
         grid = grid.view(len(self.layers), len(self.statistics), self.width)
+        if not views:
+            raise SerError(f"model.{option}=[]: name at least one view.")
         chosen = []
         for view in views:
             unknown = [name for name in view if name not in self.statistics]
