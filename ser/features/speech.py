@@ -34,7 +34,7 @@ class SpeechOnly(Feature):
 
     def settings(self) -> dict[str, JSON]:
         """Class, version and the front-end's own."""
-        return {"class": "SpeechOnly", "version": 1, "feature": self.feature.settings()}
+        return {"class": "SpeechOnly", "version": 2, "feature": self.feature.settings()}
 
     def shape(self) -> tuple[int, ...]:
         """The front-end's."""
@@ -66,7 +66,8 @@ def cut_to_speech(
     padded = np.zeros(n_frames * hop, dtype=np.float64)
     padded[: len(waveform)] = waveform
     energy = np.square(padded.reshape(n_frames, hop)).mean(1)
-    level_db = np.convolve(10 * np.log10(energy + 1e-12), np.ones(3) / 3, mode="same")[:n_frames]
+    level_db = np.pad(10 * np.log10(energy + 1e-12), 1, mode="edge")  # 0 dB beyond would be loud
+    level_db = np.convolve(level_db, np.ones(3) / 3, mode="valid")
     speech = level_db >= level_db.max() - _RANGE_DB
     (where,) = np.nonzero(speech)
     first, last = max(where[0] - _MARGIN, 0), min(where[-1] + 1 + _MARGIN, n_frames)

@@ -59,7 +59,7 @@ class SpeechEmbedding(Embedding):
         """Class, version, statistics, speeds and the weights' identity."""
         settings: dict[str, JSON] = {
             "class": "SpeechEmbedding",
-            "version": 1,
+            "version": 2,
             "statistics": list(self.statistics),
             "encoder": dict(self.encoder.identity()),
         }

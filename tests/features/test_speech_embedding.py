@@ -27,6 +27,12 @@ def test_silence_at_the_ends_is_cut_and_a_pause_is_marked() -> None:
     assert mask.mean() == pytest.approx(0.77, abs=0.05)  # 2 s of speech in 2.5 s
 
 
+def test_a_quiet_voice_between_faint_noise_is_cut_on_both_sides() -> None:
+    faint = 1e-4 * _noise(8_000)
+    waveform = np.concatenate([faint, 0.01 * _noise(16_000, seed=1), faint])
+    assert 16_000 <= len(cut_to_speech(waveform)[0]) <= 16_000 + 2 * 5 * 320
+
+
 @pytest.mark.parametrize("n_samples", [1, 319, 400, 2_000])
 def test_short_and_constant_clips_are_kept_whole(n_samples: int) -> None:
     for waveform in (_noise(n_samples), np.zeros(n_samples, np.float32)):
