@@ -28,8 +28,8 @@ class Shape:
     precision: str = "float32"
 
     def identity(self) -> Mapping[str, str | int]:
-        """Random weights of seed 0."""
-        return {"random": self.name, "seed": 0}
+        """Random weights of seed 0; how they are wrapped matters, too."""
+        return {"random": self.name, "seed": 0, "precision": self.precision, "by": id(self.wrap)}
 
     def load(self) -> nn.Module:
         """Ours, ready for inference."""

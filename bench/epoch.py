@@ -117,7 +117,7 @@ def arm() -> Wav2Vec2Model:
         EMOTIONS, {"embedding": (LAYERS, 2 * WIDTH)}, None, finetune="none", last_n=2, lora_rank=16,
         lora_alpha=32, lora_dropout=0.05, layers=INNER, heads=HEADS,
         hidden=HIDDEN, nonlinear=True, input_dropout=DROPOUT, dropout=DROPOUT, lr_factor=0.5,
-        encoder_lr_factor=0.1, head_epochs=0, masks=None,
+        encoder_lr_factor=0.1, head_epochs=0, voice=None, masks=None,
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def ours(
         EMOTIONS, {"waveform": ()}, encoder=BaseShape(), finetune=mode, last_n=2, lora_rank=RANK,
         lora_alpha=2 * RANK, lora_dropout=0.0, layers="inner", heads=4, hidden=64, nonlinear=True,
         input_dropout=0.5, dropout=0.5, lr_factor=1.0,
-        encoder_lr_factor=1.0, head_epochs=0, masks=None,
+        encoder_lr_factor=1.0, head_epochs=0, voice=None, masks=None,
     ).to(device).train()  # fmt: skip
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, LR, fused=True)

@@ -60,7 +60,7 @@ def untrained() -> Row:
         8, {"embedding": (13, 1536)}, None, finetune="none", last_n=2, lora_rank=16, lora_alpha=32,
         lora_dropout=0.05, layers="inner", heads=4, hidden=64, nonlinear=True, input_dropout=0.5,
         dropout=0.5, lr_factor=0.5,
-        encoder_lr_factor=0.1, head_epochs=0, masks=None,
+        encoder_lr_factor=0.1, head_epochs=0, voice=None, masks=None,
     ).eval()  # fmt: skip
     classes = tuple(f"class_{k}" for k in range(8))
     return Row(Recognizer(model, (Embedding(shape),), classes))

@@ -15,6 +15,7 @@ from ser.conditions import FAMILIES, Degradation
 from ser.errors import SerError
 from ser.features import Feature
 from ser.loss import draw_pairs
+from ser.silence import cut_margins
 from ser.voice import VoiceChange
 
 SPEED_STEPS = 20  # of 5 %: the resampling kernel of 1.05 is small, that of 1.0473 is not
@@ -254,13 +255,22 @@ def mixup(batch: Batch, partner: Tensor, share: float) -> Batch:
 
 
 class BatchAugment(nn.Module):
-    """What is done to a training batch on its way to the model."""
+    """What is done to a training batch on its way to the model.
+
+    `margins` cuts a random part of the silence around the speech from waveforms.
+    """
 
     def __init__(
-        self, *, voice: VoiceChange | None, specaugment: SpecAugment | None, mixup_alpha: float
+        self,
+        *,
+        voice: VoiceChange | None,
+        specaugment: SpecAugment | None,
+        margins: bool,
+        mixup_alpha: float,
     ) -> None:
         super().__init__()
-        self.voice, self.specaugment, self.mixup_alpha = voice, specaugment, mixup_alpha
+        self.voice, self.specaugment = voice, specaugment
+        self.margins, self.mixup_alpha = margins, mixup_alpha
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor | None, float]:
         """The batch, and when mixed the partner of each clip (batch,) and the first one's share."""
@@ -272,6 +282,9 @@ class BatchAugment(nn.Module):
                 frames = self.specaugment(frames, lengths)
             if frames is not batch.frames:
                 batch = batch._replace(frames=frames, frames_length=lengths)
+        if self.margins and batch.waveform is not None and batch.waveform_length is not None:
+            waveform, length = cut_margins(batch.waveform, batch.waveform_length)
+            batch = batch._replace(waveform=waveform, waveform_length=length)
         if self.mixup_alpha <= 0:
             return batch, None, 1.0
         partner, share = draw_pairs(len(batch.target), self.mixup_alpha, batch.target.device)

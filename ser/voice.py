@@ -23,8 +23,8 @@ class VoiceChange(nn.Module):
     It is a linear map of the cepstra (Pitz and Ney, IEEE Trans. Speech Audio Proc. 2005), so
     it costs a small matrix product. Pitch moves along, voicing and level stay.
 
-    It is for the frames of `MfccProsody` without deltas. Other frames, of no MFCC or of another
-    width, are stretched in time alone.
+    It is for the frames of `MfccProsody` without deltas, and for logarithmic mel spectra, whose
+    bands it reads between. Other frames, of another width, are stretched in time alone.
     """
 
     maps: Tensor
@@ -41,17 +41,21 @@ class VoiceChange(nn.Module):
         """Choose the ranges.
 
         Args:
-            n_mfcc, n_mels, sample_rate_hz: as of the frames; None where they are no MFCC.
+            n_mfcc: of the frames; None where they are no MFCC.
+            n_mels, sample_rate_hz: as of the frames; None where they are no mel spectra either.
             warp: logarithm of the largest factor of frequency; the smallest is its inverse.
             tempo: likewise of the tempo.
         """
         super().__init__()
         self.tempo = tempo
         maps = torch.empty(0, 0, 0)
-        if n_mfcc is not None and n_mels is not None and sample_rate_hz is not None:
+        if n_mels is not None and sample_rate_hz is not None:
             factors = torch.linspace(-warp, warp, STEPS if warp else 1).exp().tolist()
-            every = [cepstral_map(factor, n_mfcc, n_mels, sample_rate_hz) for factor in factors]
-            maps = torch.stack(every)
+            maps = torch.stack(
+                [mel_map(factor, n_mels, sample_rate_hz).float() for factor in factors]
+                if n_mfcc is None
+                else [cepstral_map(factor, n_mfcc, n_mels, sample_rate_hz) for factor in factors]
+            )
         self.register_buffer("maps", maps, persistent=False)  # (STEPS, features, features)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,6 +145,16 @@ def cepstral_map(factor: float, n_mfcc: int, n_mels: int, sample_rate_hz: int) -
     """The matrix that frames (…, n_mfcc + 3) are multiplied with: its spectrum at `factor` times
     the frequency takes each frequency's place.
     """
+    warp = mel_map(factor, n_mels, sample_rate_hz)
+    dct = F.create_dct(n_mfcc, n_mels, norm="ortho").double()  # (n_mels, n_mfcc)
+    whole = torch.eye(n_mfcc + 3, dtype=torch.float64)
+    whole[:n_mfcc, :n_mfcc] = dct.T @ warp @ dct
+    whole[n_mfcc + 1, n_mfcc] = -math.log2(factor)  # octaves times voicing
+    return whole.float()
+
+
+def mel_map(factor: float, n_mels: int, sample_rate_hz: int) -> Tensor:
+    """The same of log-mel spectra (…, n_mels), float64."""
     top = hz_to_mel(torch.tensor(sample_rate_hz / 2, dtype=torch.float64))
     centres = torch.linspace(0, 1, n_mels + 2, dtype=torch.float64)[1:-1] * top
     wanted = hz_to_mel((mel_to_hz(centres) * factor).clamp(max=sample_rate_hz / 2))
@@ -151,11 +165,7 @@ def cepstral_map(factor: float, n_mfcc: int, n_mels: int, sample_rate_hz: int) -
     warp = torch.zeros(n_mels, n_mels, dtype=torch.float64)  # (band read, band)
     warp[below, columns] = 1 - share
     warp[below + 1, columns] = share
-    dct = F.create_dct(n_mfcc, n_mels, norm="ortho").double()  # (n_mels, n_mfcc)
-    whole = torch.eye(n_mfcc + 3, dtype=torch.float64)
-    whole[:n_mfcc, :n_mfcc] = dct.T @ warp @ dct
-    whole[n_mfcc + 1, n_mfcc] = -math.log2(factor)  # octaves times voicing
-    return whole.float()
+    return warp
 
 
 def hz_to_mel(hz: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ ARM = {
     "lr_factor": 1.0,
     "encoder_lr_factor": 0.1,
     "head_epochs": 2,
+    "voice": None,
     "masks": None,
 }
 

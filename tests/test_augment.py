@@ -138,18 +138,27 @@ def test_batch_augment_does_what_it_is_given(frames):
     values, lengths = frames
     target = torch.arange(8)
     batch = Batch(index=target, target=target, frames=values, frames_length=lengths)
-    same, partner, share = BatchAugment(voice=None, specaugment=None, mixup_alpha=0.0)(batch)
+    same, partner, share = BatchAugment(
+        voice=None, specaugment=None, margins=False, mixup_alpha=0.0
+    )(batch)
     assert same is batch and partner is None and share == 1
 
     torch.manual_seed(0)
     masked, partner, _ = BatchAugment(
-        voice=None, specaugment=masks(feature_masks=2, feature_width=9), mixup_alpha=0.0
+        voice=None,
+        specaugment=masks(feature_masks=2, feature_width=9),
+        margins=False,
+        mixup_alpha=0.0,
     )(batch)
     assert partner is None and not torch.equal(masked.frames, values)
 
-    mixed, partner, share = BatchAugment(voice=None, specaugment=None, mixup_alpha=5.0)(batch)
+    mixed, partner, share = BatchAugment(
+        voice=None, specaugment=None, margins=False, mixup_alpha=5.0
+    )(batch)
     assert sorted(partner.tolist()) == list(range(8)) and 0 < share < 1
-    faster, _, _ = BatchAugment(voice=voice_of(), specaugment=None, mixup_alpha=0.0)(batch)
+    faster, _, _ = BatchAugment(voice=voice_of(), specaugment=None, margins=False, mixup_alpha=0.0)(
+        batch
+    )
     assert faster.frames_length.tolist() != lengths.tolist()
     assert faster.frames.shape[1] == faster.frames_length.max()
 
@@ -162,7 +171,10 @@ def test_batch_augment_leaves_a_batch_without_frames_alone():
     target = torch.tensor([0, 1])
     batch = Batch(index=target, target=target, embedding=torch.ones(2, 1, 4))
     augment = BatchAugment(
-        voice=voice_of(), specaugment=masks(feature_masks=2, feature_width=9), mixup_alpha=0.0
+        voice=voice_of(),
+        specaugment=masks(feature_masks=2, feature_width=9),
+        margins=False,
+        mixup_alpha=0.0,
     )
     out, _, _ = augment(batch)
     assert out is batch

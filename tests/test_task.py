@@ -55,7 +55,7 @@ class Mixing(BatchAugment):
     """Pairs that the test chooses; the batch itself stays as it is."""
 
     def __init__(self) -> None:
-        super().__init__(voice=None, specaugment=None, mixup_alpha=0.0)
+        super().__init__(voice=None, specaugment=None, margins=False, mixup_alpha=0.0)
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor, float]:
         return batch, MIXED["partner"], MIXED["share"]
@@ -68,7 +68,7 @@ def batch_of(logits: Tensor = LOGITS, target: Tensor = TARGET, first: int = 0) -
 
 def task_of(model: EmotionModel | None = None, **changes: Any) -> EmotionClassifier:
     options = {
-        "augment": BatchAugment(voice=None, specaugment=None, mixup_alpha=0.0),
+        "augment": BatchAugment(voice=None, specaugment=None, margins=False, mixup_alpha=0.0),
         "label_smoothing": 0.0,
         "clip_weights": None, "optimizer": lambda p: torch.optim.SGD(p, lr=0.1),
         "schedule": constant, "monitor": "val/uar", "mode": "max", "card": {"classes": ["sad"]},

@@ -9,7 +9,15 @@ from torchaudio.functional import melscale_fbanks
 
 from ser.errors import SerError
 from ser.features import Mfcc, MfccProsody
-from ser.voice import VocalTracts, VoiceChange, at_tempo, cepstral_map, hz_to_mel, mel_to_hz
+from ser.voice import (
+    VocalTracts,
+    VoiceChange,
+    at_tempo,
+    cepstral_map,
+    hz_to_mel,
+    mel_map,
+    mel_to_hz,
+)
 
 RATE_HZ, N_MFCC, N_MELS = 16_000, 39, 128
 
@@ -109,3 +117,16 @@ def test_vocal_tracts_that_cannot_be():
         tracts(0.9)(torch.ones(1, 2, 84))
     with pytest.raises(SerError, match="only frames of feature=mfcc"):
         VocalTracts(factors=[0.9, 1.0], **nothing)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.12])
+def test_mel_spectra_are_read_between_their_bands(factor):
+    change = change_of(n_mfcc=None, n_mels=80, warp=math.log(1.12), tempo=0.0)
+    assert change.maps.shape == (15, 80, 80)
+    line = hz_to_mel(torch.tensor(8000.0)) * torch.linspace(0, 1, 82)[1:-1]
+    moved = line @ mel_map(factor, 80, RATE_HZ).float()
+    wanted = hz_to_mel((mel_to_hz(line) * factor).clamp(max=8000.0)).clamp(line[0], line[-1])
+    torch.testing.assert_close(moved, wanted, atol=1e-3, rtol=0)
+    frames = torch.ones(3, 20, 80)
+    same, lengths = change(frames, torch.tensor([20, 7, 1]))
+    assert same.shape == frames.shape and lengths.tolist() == [20, 7, 1]

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ser.audio import Waveform
 from ser.features.base import JSON, Array, Feature, Stream
@@ -36,12 +37,12 @@ class Embedding(Feature):
 
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (layers, 2 * width) array a clip, float16."""
-        embeddings: list[Array] = [np.empty(0, np.float16)] * len(waveforms)
+        pooled: list[Tensor] = [torch.empty(0)] * len(waveforms)
         with torch.inference_mode():
             for i, states in self._frozen.encode(waveforms):  # (layers, frames, width)
                 deviation, mean = torch.std_mean(states.float(), dim=1, correction=0)
-                embeddings[i] = torch.cat([mean, deviation], dim=1).half().cpu().numpy()
-        return embeddings
+                pooled[i] = torch.cat([mean, deviation], dim=1).half()
+        return list(torch.stack(pooled).cpu().numpy()) if pooled else []
 
     def release(self) -> None:
         """Drop the encoder's weights."""

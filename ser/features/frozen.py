@@ -17,7 +17,7 @@ _loading = threading.Lock()
 _loaded: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 """Encoders in memory: features that read the same one share its weights."""
 
-_BATCH_SAMPLES = {"cpu": 0, "cuda": 60 * SAMPLE_RATE_HZ}
+_BATCH_SAMPLES = {"cpu": 0, "cuda": 480 * SAMPLE_RATE_HZ}
 """Padded samples at a time, at least one clip. On a CPU one clip alone is fastest: Whisper-base
 took 9.3 s of processor time for 295 s of speech, and 9.9 s in batches of 30 s."""
 
@@ -75,10 +75,11 @@ class FrozenEncoder:
             padded = np.zeros((len(batch), int(lengths.max())), dtype=np.float32)
             for row, i in enumerate(batch):
                 padded[row, : len(waveforms[i])] = waveforms[i]
-            with torch.autocast(device.type, torch.bfloat16, enabled=self._halved):
+            on_cpu = device.type == "cpu"
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._halved and on_cpu):
                 states, frames = module(torch.from_numpy(padded).to(device), lengths)
-            for row, i in enumerate(batch):
-                yield i, states[:, row, : int(frames[row])]
+            for row, (i, n_frames) in enumerate(zip(batch, frames.tolist(), strict=True)):
+                yield i, states[:, row, :n_frames]
 
     def _encoder(self) -> nn.Module:
         with _loading:
@@ -95,9 +96,20 @@ class FrozenEncoder:
         for part in list(module.modules()):
             if parametrize.is_parametrized(part, "weight"):
                 _compute_weight(part)
-            if self._halved and isinstance(part, nn.Linear | nn.Conv1d):
+            if self._halved and device == "cpu" and isinstance(part, nn.Linear | nn.Conv1d):
                 part.to(torch.bfloat16)  # once, not by autocast at each clip
+        if self._halved and device != "cpu":
+            halve(module)
         return module
+
+
+def halve(module: nn.Module) -> None:
+    """Every weight as bfloat16, so that what lies between the products moves half the bytes, too.
+
+    A GPU waits for those; autocast would keep them in float32.
+    """
+    for weight in module.parameters():
+        weight.data = weight.data.to(torch.bfloat16)
 
 
 def _compute_weight(part: nn.Module) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 from ser.audio import SAMPLE_RATE_HZ, Waveform
 from ser.features.base import JSON, Array, Feature
 
-_FRAME_S = 0.02
+FRAME_S = 0.02
 """That of a frame of every encoder here."""
-_RANGE_DB = 35.0
+RANGE_DB = 35.0
 """A frame that is this far below the loudest is a pause."""
-_MARGIN = 3
+MARGIN = 3
 """Frames kept before the first and after the last frame of speech."""
 
 
@@ -61,14 +61,14 @@ def cut_to_speech(
 
     Speech is what is at most 35 dB below the loudest frame, energies smoothed over three frames.
     """
-    hop = round(_FRAME_S * sample_rate_hz)
+    hop = round(FRAME_S * sample_rate_hz)
     n_frames = -(-len(waveform) // hop)
     padded = np.zeros(n_frames * hop, dtype=np.float64)
     padded[: len(waveform)] = waveform
     energy = np.square(padded.reshape(n_frames, hop)).mean(1)
     level_db = np.pad(10 * np.log10(energy + 1e-12), 1, mode="edge")  # 0 dB beyond would be loud
     level_db = np.convolve(level_db, np.ones(3) / 3, mode="valid")
-    speech = level_db >= level_db.max() - _RANGE_DB
+    speech = level_db >= level_db.max() - RANGE_DB
     (where,) = np.nonzero(speech)
-    first, last = max(where[0] - _MARGIN, 0), min(where[-1] + 1 + _MARGIN, n_frames)
+    first, last = max(where[0] - MARGIN, 0), min(where[-1] + 1 + MARGIN, n_frames)
     return waveform[first * hop : last * hop], speech[first:last]

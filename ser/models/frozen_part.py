@@ -17,9 +17,9 @@ class FrozenPart:
     """Pools every layer of an encoder; once started, runs what is not trained once a clip.
 
     A clip is known by its samples, so an augmented copy is another clip. The frozen part then runs
-    as in evaluation, without dropout, in float32: its output is fixed. Where the encoder has masks,
-    which are drawn anew each time, it ends before them. In evaluation it runs apart, started or
-    not, so that a model read back gives the very same logits.
+    as in evaluation, without dropout, in float32: its output is fixed. Where the encoder has
+    another voice or masks, drawn anew each time, it ends before them. In evaluation it runs apart,
+    started or not, so that a model read back gives the very same logits.
     """
 
     def __init__(self, encoder: SpeechEncoder) -> None:
@@ -45,13 +45,14 @@ class FrozenPart:
         tops, pooled = zip(*map(self._once, clips), strict=True)
         frames = torch.tensor([len(top) for top in tops], device=waveform.device)
         top = pad_sequence(list(tops), batch_first=True).to(waveform.device)
-        if encoder.masks is not None:
+        if encoder.varies:
             return self._above(top, frames)
         assert self._first is not None
         above = encoder.run_blocks(top, frames, self._first, n_blocks)
         return torch.cat([torch.stack(pooled).to(top.device), _pooled(above, frames)], 1)
 
     def _above(self, features: Tensor, frames: Tensor) -> Tensor:
+        features, frames = self._encoder.change_voice(features, frames)
         hidden = self._encoder.enter(features, frames)
         blocks = self._encoder.run_blocks(hidden, frames, 0, len(self._encoder.layers))
         return _pooled([hidden, *blocks], frames)
@@ -78,7 +79,7 @@ class FrozenPart:
         with torch.no_grad(), torch.autocast(clip.device.type, enabled=False):
             top, frames = encoder.analyse(clip, lengths)
             pooled = top.new_empty(1, 0)
-            if encoder.masks is None:
+            if not encoder.varies:
                 hidden = encoder.enter(top, frames)
                 states = [hidden, *encoder.run_blocks(hidden, frames, 0, first)]
                 top, pooled = states[-1], _pooled(states, frames)

@@ -16,9 +16,9 @@ RECEPTIVE_FIELD = 400
 
 
 class SpeechEncoder(nn.Module, ABC):
-    """A speech encoder that can be frozen or fine-tuned, in three parts that can run alone.
+    """A speech encoder that can be frozen or fine-tuned, in parts that can run alone.
 
-    `analyse`, `enter` and `run_blocks` one after the other are `forward`.
+    `analyse`, `change_voice`, `enter` and `run_blocks` one after the other are `forward`.
 
     Attributes:
         n_layers: hidden states given: the transformer's input and each layer's output; the last
@@ -26,6 +26,8 @@ class SpeechEncoder(nn.Module, ABC):
         width: features of a frame.
         exact_when_padded: whether a clip's frames are the same alone and in a padded batch.
         lora_targets: names of the linear modules that LoRA may wrap with effect.
+        voice: in training, what gives a clip another voice and tempo: features and lengths as they
+            enter the transformer (Whisper: mel spectra) -> the same, of other lengths.
         masks: in training, what hides parts of the features that enter the transformer (Whisper:
             its convolutions): (batch, frames, features), (batch,) lengths -> the same shape.
     """
@@ -34,11 +36,23 @@ class SpeechEncoder(nn.Module, ABC):
     width: int
     exact_when_padded: bool = True
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    voice: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
     masks: Callable[[Tensor, Tensor], Tensor] | None
 
     def __init__(self) -> None:
         super().__init__()
-        self.masks = None
+        self.voice = self.masks = None
+
+    @property
+    def varies(self) -> bool:
+        """Whether training hears a clip differently each time."""
+        return self.voice is not None or self.masks is not None
+
+    def change_voice(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What `analyse` gave, in training in another voice; lengths in frames."""
+        if self.voice is None or not self.training:
+            return features, frames
+        return self.voice(features, frames)
 
     def _masked(self, features: Tensor, lengths: Tensor) -> Tensor:
         if self.masks is None or not self.training:
@@ -84,7 +98,7 @@ class SpeechEncoder(nn.Module, ABC):
             Hidden states (n_layers, batch, frames, width) and frame lengths (batch,). What lies
             past a clip's frames is arbitrary.
         """
-        features, frames = self.analyse(waveform, lengths)
+        features, frames = self.change_voice(*self.analyse(waveform, lengths))
         hidden = self.enter(features, frames)
         blocks = self.run_blocks(hidden, frames, 0, len(self.layers))
         return torch.stack([hidden, *blocks]), frames

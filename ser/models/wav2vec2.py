@@ -78,8 +78,9 @@ class Wav2Vec2Model(EmotionModel):
         encoder_lr_factor: the same for the encoder's weights, where they are trained.
         head_epochs: passes that train the heads on the frozen encoder's embeddings before
             fine-tuning begins.
-        masks: of the encoder's input features in fine-tuning, (batch, frames, features) and
-            lengths to the same shape; null for none.
+        voice: in fine-tuning another voice of the encoder's input features, (batch, frames,
+            features) and lengths to the same; null for none.
+        masks: of these features in fine-tuning, likewise, to the same shape; null for none.
     """
 
     mean: Tensor
@@ -104,6 +105,7 @@ class Wav2Vec2Model(EmotionModel):
         lr_factor: float,
         encoder_lr_factor: float,
         head_epochs: int,
+        voice: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
         masks: Callable[[Tensor, Tensor], Tensor] | None,
     ) -> None:
         check_choice("finetune", finetune, FINETUNE)
@@ -121,7 +123,7 @@ class Wav2Vec2Model(EmotionModel):
                 train_last(self.encoder, last_n)
             elif finetune == "lora":
                 add_lora(self.encoder, lora_rank, lora_alpha, lora_dropout)
-            self.encoder.masks = masks
+            self.encoder.voice, self.encoder.masks = voice, masks
             self.frozen_part = FrozenPart(self.encoder)
             n_layers, n_inputs = self.encoder.n_layers, 2 * self.encoder.width
         self.layers = chosen_layers(layers, n_layers)

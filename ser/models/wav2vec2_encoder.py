@@ -72,8 +72,9 @@ class Wav2Vec2Encoder(SpeechEncoder):
         return pad_sequence(clips, batch_first=True), self.frame_lengths(lengths)
 
     def _convolve(self, waveform: Tensor) -> Tensor:
-        hidden = waveform[:, None]
-        for layer in self.model.feature_extractor.conv_layers:
+        convolutions = self.model.feature_extractor.conv_layers
+        hidden = waveform[:, None].to(convolutions[0].conv.weight.dtype)
+        for layer in convolutions:
             hidden = layer(hidden)
         return hidden.transpose(1, 2)
 

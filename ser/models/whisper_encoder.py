@@ -69,6 +69,17 @@ class WhisperEncoder(SpeechEncoder):
             mels.append(mel.reshape(len(mel), n_frames, -1))
         return torch.cat(mels, dim=1), frames
 
+    def change_voice(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """As `SpeechEncoder.change_voice`, on single frames of the spectrogram."""
+        if self.voice is None or not self.training:
+            return features, frames
+        batch, n_frames, n = features.shape
+        mel, lengths = self.voice(features.reshape(batch, 2 * n_frames, n // 2), 2 * frames)
+        frames = (lengths // 2).clamp(min=1)  # an odd one at the end is left out
+        missing = max(0, 2 * int(frames.max()) - mel.shape[1])
+        mel = nn.functional.pad(mel, (0, 0, 0, missing))[:, : 2 * int(frames.max())]
+        return mel.reshape(batch, -1, n), frames
+
     def enter(self, features: Tensor, frames: Tensor) -> Tensor:
         """Masks, two convolutions and the positions, at most a window at a time."""
         pieces = []
@@ -76,7 +87,7 @@ class WhisperEncoder(SpeechEncoder):
             n_frames = piece.shape[1]
             mel = piece.reshape(len(piece), 2 * n_frames, -1)
             mel = self._masked(mel, 2 * of_piece).transpose(1, 2)
-            hidden = nn.functional.gelu(self.model.conv1(mel))
+            hidden = nn.functional.gelu(self.model.conv1(mel.to(self.model.conv1.weight.dtype)))
             hidden = nn.functional.gelu(self.model.conv2(hidden)).transpose(1, 2)
             pieces.append(hidden + self.model.embed_positions.weight[:n_frames])
         return torch.cat(pieces, dim=1)

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import pad_sequence
 
 from ser.errors import SerError
+from ser.features.frozen import halve
 from ser.models.encoder import PretrainedEncoder, RandomEncoder
 from ser.models.speech_encoder import SpeechEncoder
 from ser.models.wav2vec2_encoder import Wav2Vec2Encoder
@@ -273,14 +274,17 @@ def test_sizes_and_identity_need_no_transformers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_every_family_runs_in_bfloat16(name: str) -> None:
+@pytest.mark.parametrize("everything", [False, True])
+def test_every_family_runs_in_bfloat16(name: str, everything: bool) -> None:
     encoder = ENCODERS[name]().eval()
     with torch.inference_mode():
         expected, _ = encoder(*_batch(_clips()[:2]))
         for part in encoder.modules():
             if isinstance(part, nn.Linear | nn.Conv1d) and not is_parametrized(part):
                 part.to(torch.bfloat16)
-        with torch.autocast("cpu", torch.bfloat16):
+        if everything:  # as on a GPU
+            halve(encoder)
+        with torch.autocast("cpu", torch.bfloat16, enabled=not everything):
             states, _ = encoder(*_batch(_clips()[:2]))
     error = (states[:, 0].float() - expected[:, 0]).norm() / expected[:, 0].norm()
     assert 0 < error < 0.05
