@@ -2,7 +2,8 @@
 
 RAVDESS, ten folds of shuffled clips (they share speakers) × 500 epochs, as published (Ye et al.,
 ICASSP 2023): the networks of all folds lie side by side in one batched product, and a training
-step is one CUDA graph. Nothing is chosen: the last epoch of each fold is scored on its clips.
+step is one CUDA graph, its products in TF32, what lies between them compiled. Nothing is chosen:
+the last epoch of each fold is scored on its clips.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from ser.audio import load_waveform
 from ser.features import Mfcc
 from ser.metrics import confusion, uar, war
 from ser.models.temporal import run_blocks, train_blocks
-from ser.models.temporal_rows import Clips
+from ser.models.temporal_rows import Clips, compiled
 from ser.models.tim import BATCH_NORM_EPSILON, TimNet
 from ser.speech import open_speech
 from ser.splits import ClipKFold
@@ -126,8 +127,8 @@ def read(root: Path, n_folds: int) -> Folded:
     return Folded(torch.from_numpy(np.stack(frames)), target, places)
 
 
-def steps_of(model: Folds, speech: Folded, batch: int) -> Callable[[Tensor], None]:
-    """A training step on clips (folds, batch): a CUDA graph where there is a GPU."""
+def steps_of(model: Folds, speech: Folded, sizes: list[int]) -> Callable[[Tensor], None]:
+    """A training step on clips (folds, one of the sizes): CUDA graphs where there is a GPU."""
     on_gpu = speech.frames.is_cuda
     optimizer = torch.optim.Adam(
         model.parameters(), 1e-3, betas=(0.93, 0.98), eps=1e-8, fused=True, capturable=on_gpu
@@ -143,15 +144,29 @@ def steps_of(model: Folds, speech: Folded, batch: int) -> Callable[[Tensor], Non
 
     if not on_gpu:
         return step
-    return _captured(step, model, optimizer, batch)
+    torch.set_float32_matmul_precision("high")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with compiled():
+        graphs = {sizes[0]: _captured(step, model.n, sizes[0])}
+    graphs |= {size: _captured(step, model.n, size) for size in sizes[1:]}
+    model.load_state_dict(before)  # the steps so far were none of training
+    for state in optimizer.state.values():
+        for value in state.values():
+            value.zero_()
+
+    def replay(rows: Tensor) -> None:
+        given, graph = graphs[rows.shape[1]]
+        given.copy_(rows)
+        graph.replay()
+
+    return replay
 
 
 def _captured(
-    step: Callable[[Tensor], None], model: Folds, optimizer: torch.optim.Adam, batch: int
-) -> Callable[[Tensor], None]:
-    """The step as a graph for whole batches; the last, smaller one of an epoch runs as it is."""
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    given = torch.zeros(model.n, batch, dtype=torch.long, device="cuda")
+    step: Callable[[Tensor], None], n_folds: int, size: int
+) -> tuple[Tensor, torch.cuda.CUDAGraph]:
+    """Which clips the step takes, (folds, size), and the step as a graph."""
+    given = torch.zeros(n_folds, size, dtype=torch.long, device="cuda")
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -161,19 +176,7 @@ def _captured(
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step(given)
-    model.load_state_dict(before)  # the steps so far were none of training
-    for state in optimizer.state.values():
-        for value in state.values():
-            value.zero_()
-
-    def replay(rows: Tensor) -> None:
-        if rows.shape[1] != batch:
-            step(rows)
-            return
-        given.copy_(rows)
-        graph.replay()
-
-    return replay
+    return given, graph
 
 
 def train(speech: Folded, epochs: int, seed: int) -> tuple[Folds, list[float]]:
@@ -184,7 +187,8 @@ def train(speech: Folded, epochs: int, seed: int) -> tuple[Folds, list[float]]:
     every = torch.arange(len(speech.target), device=device)
     trains = [every[~torch.isin(every, test.to(device))] for test in speech.tests]
     size = min(map(len, trains))  # folds differ by a clip, which another one is every epoch
-    step, seconds = steps_of(model, speech, BATCH), []
+    rest = size % BATCH
+    step, seconds = steps_of(model, speech, [BATCH, rest] if rest > 1 else [BATCH]), []
     for _ in range(epochs):
         started = time.perf_counter()
         drawn = torch.stack(

@@ -36,7 +36,8 @@ class Ensemble(EmotionModel):
             `stacked`: logistic regression on both arms' log-probabilities, fitted by `calibrate`
             on validation; the arms train as if alone.
         tim_share: TIM-Net's weight in `mean_logits` and `tim_on_frames`, and in `stacked` before
-            it is calibrated; the encoder arm has the rest.
+            it is calibrated; the encoder arm has the rest. With 0 in `mean_logits` there is no
+            TIM-Net.
         ridge_share: the regression's weight in the mean of log-probabilities with the joined arms;
             with 0 there is none, and a model that reads no embedding is possible.
         hidden: width of the mixture in `gated`.
@@ -60,7 +61,12 @@ class Ensemble(EmotionModel):
         dropout: float,
     ) -> None:
         check_choice("fusion", fusion, FUSIONS)
-        tim_arm = tim(n_classes=n_classes, streams=streams)
+        if not 0 <= tim_share <= 1 or (tim_share == 0 and fusion != "mean_logits"):
+            raise SerError(
+                f"model.tim_share={tim_share} with fusion={fusion}: give a share from 0 to 1; 0 "
+                "leaves TIM-Net out, which only fusion=mean_logits can do without."
+            )
+        tim_arm = tim(n_classes=n_classes, streams=streams) if tim_share else None
         wav2vec2_arm = wav2vec2(n_classes=n_classes, streams=streams)
         ridge_arm = ridge(n_classes=n_classes, streams=streams) if ridge_share else None
         if ridge_arm is not None and ridge_arm.adapts:
@@ -68,13 +74,11 @@ class Ensemble(EmotionModel):
                 "model.ridge.enrolment: an ensemble does not adapt to speakers. Set it to 0, or "
                 "take model=ridge_enrolled."
             )
-        reads = tim_arm.reads | wav2vec2_arm.reads
-        if ridge_arm is not None:
-            reads |= ridge_arm.reads
-        super().__init__(n_classes, reads)
+        arms = (tim_arm, wav2vec2_arm, ridge_arm)
+        super().__init__(n_classes, frozenset().union(*(arm.reads for arm in arms if arm)))
         self.tim, self.wav2vec2, self.ridge = tim_arm, wav2vec2_arm, ridge_arm
         self.fusion, self.tim_share, self.ridge_share = fusion, tim_share, ridge_share
-        sizes = (self.tim.n_outputs, self.wav2vec2.n_outputs)
+        sizes = (self.tim.n_outputs if self.tim else 0, self.wav2vec2.n_outputs)
         self.joiner: nn.Module | None = None
         if fusion == "concat":
             self.joiner = Concatenation(sizes, n_classes, dropout)
@@ -89,18 +93,21 @@ class Ensemble(EmotionModel):
     @classmethod
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
         """What all arms read."""
-        trained = TimNet.reads_of(options["tim"]) | Wav2Vec2Model.reads_of(options["wav2vec2"])
+        tim = TimNet.reads_of(options["tim"]) if options["tim_share"] else frozenset()
+        trained = tim | Wav2Vec2Model.reads_of(options["wav2vec2"])
         regression = Ridge.reads_of(options["ridge"]) if options["ridge_share"] else frozenset()
         return trained | regression
 
     def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
         """Each arm at its own rate; what joins them at the optimizer's."""
         joiner = [] if self.joiner is None else [(1.0, list(self.joiner.parameters()))]
-        return self.tim.learning_rates() + self.wav2vec2.learning_rates() + joiner
+        tim = self.tim.learning_rates() if self.tim else []
+        return tim + self.wav2vec2.learning_rates() + joiner
 
     def fit(self, batches: Batches) -> None:
         """Each arm takes its statistics of the train split."""
-        self.tim.fit(batches)
+        if self.tim is not None:
+            self.tim.fit(batches)
         self.wav2vec2.fit(batches)
         self.refit(batches)
 
@@ -147,13 +154,17 @@ class Ensemble(EmotionModel):
         joined = self._join(tim, wav2vec2)
         if self.joiner is None:
             joined = joined.detach()
-        return [joined, self.tim.classify_mixed(tim), *self.wav2vec2.each_head(wav2vec2)]
+        of_tim = [] if self.tim is None or tim is None else [self.tim.classify_mixed(tim)]
+        return [joined, *of_tim, *self.wav2vec2.each_head(wav2vec2)]
 
-    def _arms(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Both summaries: (batch, tim width), (batch, wav2vec2 width)."""
-        return self.tim.summary(batch), self.wav2vec2.summary(batch)
+    def _arms(self, batch: Batch) -> tuple[Tensor | None, Tensor]:
+        """Both summaries: (batch, tim width), None without TIM-Net, and (batch, wav2vec2 width)."""
+        tim = None if self.tim is None else self.tim.summary(batch)
+        return tim, self.wav2vec2.summary(batch)
 
-    def _join(self, tim: Tensor, wav2vec2: Tensor) -> Tensor:
+    def _join(self, tim: Tensor | None, wav2vec2: Tensor) -> Tensor:
+        if tim is None:
+            return mean_log_probabilities(self.wav2vec2.each_head(wav2vec2))
         if self.joiner is not None:
             logits: Tensor = self.joiner(tim, wav2vec2)
             return logits
@@ -162,8 +173,9 @@ class Ensemble(EmotionModel):
             return arms.flatten(1) @ self.meta_weight + self.meta_bias
         return self.tim_share * arms[:, 0] + (1 - self.tim_share) * arms[:, 1]
 
-    def _log_probabilities(self, tim: Tensor, wav2vec2: Tensor) -> Tensor:
+    def _log_probabilities(self, tim: Tensor | None, wav2vec2: Tensor) -> Tensor:
         """(batch, 2 arms, n_classes)."""
+        assert self.tim is not None and tim is not None
         heads = self.wav2vec2.each_head(wav2vec2)
         arms = [self.tim.classify(tim).float().log_softmax(-1), mean_log_probabilities(heads)]
         return torch.stack(arms, 1)

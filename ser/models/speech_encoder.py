@@ -116,4 +116,4 @@ def fill_up(waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 def padding_mask(frames: Tensor, size: int) -> Tensor | None:
     """The mask where something is padded; without one attention is a fifth faster."""
     mask = mask_of(frames, size)
-    return None if bool(mask.all()) else mask
+    return mask if mask.is_cuda or not bool(mask.all()) else None  # a GPU would be waited for

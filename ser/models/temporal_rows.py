@@ -1,5 +1,7 @@
 """Both passes of TIM-Net's blocks over rows, (directions, time, clips, channels), by torch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -80,19 +82,19 @@ def forward(
     convolved: list[Tensor] = []
     summaries: list[Tensor] = []
     mean, variance = torch.empty_like(gamma), torch.empty_like(gamma)
-    hidden, work = torch.empty_like(rows), torch.empty_like(rows).flatten(1, 2)
     for number in range(len(options.pasts)):
+        hidden = inputs[-1]
         for half in range(2):
-            source = (hidden if half else inputs[-1]).flatten(1, 2)
+            source = hidden.flatten(1, 2)
             now = _convolve(source, taps[number, half], options.pasts[number], options.onednn)
-            of_clips, spread = _moments(now, clips, work)
+            of_clips, spread = moments(now, clips)
             mean[number, half], variance[number, half] = of_clips, spread
             scale = gamma[number, half] * (spread + options.epsilon).rsqrt()
             offset = beta[number, half] - scale * of_clips
             dropped = None if keep is None else keep[number, half]
-            _activate(now, scale, offset, dropped, hidden)
+            hidden = activate(now.view(rows.size()), scale, offset, dropped)
             convolved.append(now)
-        inputs.append(inputs[-1] * hidden.sigmoid_())
+        inputs.append(gate(inputs[-1], hidden))
         summaries.append(_summarise(inputs[-1], clips, options.deviation))
     return torch.stack(summaries), mean, variance, inputs + convolved
 
@@ -119,37 +121,34 @@ def backward(
     gain = torch.ones_like(gamma[0, 0, 0, 0]) if keep is None else keep.max()
     grad_taps, grad_gamma = torch.empty_like(taps), torch.empty_like(gamma)
     grad_beta, grad = torch.empty_like(beta), torch.zeros_like(inputs[0])
-    first, second = torch.empty_like(grad), torch.empty_like(grad)
-    through, work = torch.empty_like(grad), torch.empty_like(grad)
     for number in reversed(range(n_blocks)):
         past = options.pasts[number]
+        halves = []
         for half in range(2):
             dropped = None if keep is None else keep[number, half]
-            out = second if half else first
-            given = convolved[2 * number + half]
-            _activate(given, scale[number, half], offset[number, half], dropped, out)
-        _add_summary_grad(
-            grad, of_summary[number], inputs[number + 1], summary[number], clips, work
+            given = convolved[2 * number + half].view(grad.size())
+            halves.append(activate(given, scale[number, half], offset[number, half], dropped))
+        grad = _with_summary_grad(
+            grad, of_summary[number], inputs[number + 1], summary[number], clips
         )
-        _gate_backward(grad, inputs[number], second, through, work)
+        grad, through = gate_backward(grad, inputs[number], halves[1])
         for half in (1, 0):
-            source = first if half else inputs[number]
-            flat = through.flatten(1, 2)
+            source = (halves[0] if half else inputs[number]).flatten(1, 2)
             # where the ReLU is open the dropout's factor is `gain`: it waits for the small sums
-            grad_beta[number, half], grad_gamma[number, half] = _norm_backward(
-                flat,
+            flat, grad_beta[number, half], grad_gamma[number, half] = norm_backward(
+                through.flatten(1, 2),
                 convolved[2 * number + half],
                 mean[number, half],
                 inverse[number, half],
                 clips,
-                work,
             )
-            grad_taps[number, half] = _taps_grad(source.flatten(1, 2), flat, past)
+            grad_taps[number, half] = _taps_grad(source, flat, past, inputs[0].size(2))
             weight = taps[number, half] * (gain * scale[number, half])[:, None, None]
-            target = second.zero_() if half else grad
-            _add_conv_backward(flat, weight, past, target.flatten(1, 2))
+            of_source = _conv_backward(flat, weight, past).view(grad.size())
             if half:
-                torch.ops.aten.threshold_backward(second, first, 0, grad_input=through)
+                through = open_only(of_source, halves[0])
+            else:
+                grad += of_source
     grad_taps *= (gain * scale)[..., None, None, :]
     return grad, grad_taps, gain * grad_gamma, gain * grad_beta
 
@@ -174,14 +173,13 @@ def _convolve(rows: Tensor, taps: Tensor, past: int, onednn: bool) -> Tensor:
     return convolved[0][None] if len(convolved) == 1 else torch.stack(convolved)
 
 
-def _moments(rows: Tensor, clips: Clips, work: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of the real rows, (directions, steps, channels).
-
-    Each (directions, channels); `work` is memory of the rows' size.
-    """
+def moments(rows: Tensor, clips: Clips) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (directions, channels) of the real rows, of (…, steps, channels)."""
+    if clips.mask is None and rows.is_cuda:
+        variance, mean = torch.var_mean(rows, 1, correction=0)
+        return mean, variance
     mean = _mean(rows, clips)
-    torch.sub(rows, mean[:, None], out=work)
-    return mean, _mean(work.square_(), clips)
+    return mean, _mean((rows - mean[:, None]).square_(), clips)
 
 
 def _mean(rows: Tensor, clips: Clips) -> Tensor:
@@ -203,62 +201,68 @@ def _summarise(rows: Tensor, clips: Clips, deviation: bool, floor: float = FLOOR
     return torch.cat([mean, (centred.square().sum(1) / clips.frames + floor).sqrt()], -1)
 
 
-def _activate(
-    convolved: Tensor, scale: Tensor, beta: Tensor, keep: Tensor | None, out: Tensor
-) -> None:
-    """ReLU of scale * convolved + beta, times keep: (2, steps, channels) into `out`."""
+def activate(convolved: Tensor, scale: Tensor, beta: Tensor, keep: Tensor | None) -> Tensor:
+    """ReLU of scale * convolved + beta, times keep: (directions, time, clips, channels)."""
     # a row of clips * channels numbers: long inner loops, and the dropout costs nothing
-    factor = scale[:, None].expand(-1, out.size(2), -1)
-    offset = beta[:, None].expand(-1, out.size(2), -1)
+    factor = scale[:, None].expand(-1, convolved.size(2), -1)
+    offset = beta[:, None].expand(-1, convolved.size(2), -1)
     if keep is not None:
         factor, offset = factor * keep, offset * keep
-    torch.addcmul(offset[:, None], convolved.view(out.size()), factor[:, None], out=out)
-    out.relu_()
+    return torch.addcmul(offset[:, None], convolved, factor[:, None]).relu_()
 
 
-def _add_summary_grad(
-    grad: Tensor, of_summary: Tensor, rows: Tensor, summary: Tensor, clips: Clips, work: Tensor
-) -> None:
-    """Add to `grad` what the summary's gradient (2, clips, width) brings to the block's output.
+def gate(rows: Tensor, hidden: Tensor) -> Tensor:
+    """A block's output."""
+    return rows * hidden.sigmoid()
+
+
+def _with_summary_grad(
+    grad: Tensor, of_summary: Tensor, rows: Tensor, summary: Tensor, clips: Clips
+) -> Tensor:
+    """`grad` and what the summary's gradient (2, clips, width) brings to the block's output.
 
     Padding gets a share too. It ends there: the rows are 0 on padding, so nothing of it reaches
     the convolutions, and nothing reads the gradient of the padding itself.
     """
     width = rows.size(-1)
-    grad += (of_summary[..., :width] / clips.frames)[:, None]
+    grad = grad + (of_summary[..., :width] / clips.frames)[:, None]
     if summary.size(-1) > width:
         mean, deviation = summary[..., :width], summary[..., width:]
-        torch.sub(rows, mean[:, None], out=work)
-        grad.addcmul_(work, (of_summary[..., width:] / deviation / clips.frames)[:, None])
+        share = (of_summary[..., width:] / deviation / clips.frames)[:, None]
+        grad.addcmul_(rows - mean[:, None], share)
+    return grad
 
 
-def _gate_backward(
-    grad: Tensor, rows: Tensor, hidden: Tensor, through: Tensor, work: Tensor
-) -> None:
-    """Of rows * sigmoid(hidden): `grad` becomes that of rows, `through` that of hidden's ReLU."""
-    gate = torch.sigmoid(hidden, out=work)
-    torch.mul(grad, rows, out=through)
-    grad *= gate
-    torch.ops.aten.sigmoid_backward(through, gate, grad_input=through)
-    torch.ops.aten.threshold_backward(through, hidden, 0, grad_input=through)
+def gate_backward(grad: Tensor, rows: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Of rows * sigmoid(hidden): the gradients of rows and of hidden's ReLU."""
+    gate = hidden.sigmoid()
+    through = torch.ops.aten.sigmoid_backward(grad * rows, gate)
+    return grad * gate, open_only(through, hidden)
 
 
-def _norm_backward(
-    grad: Tensor, rows: Tensor, mean: Tensor, inverse: Tensor, clips: Clips, work: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients of beta and gamma; `grad` becomes that of the convolution, over its scale."""
+def open_only(grad: Tensor, hidden: Tensor) -> Tensor:
+    """The gradient where the ReLU is open."""
+    return torch.ops.aten.threshold_backward(grad, hidden, 0)  # type: ignore[no-any-return]
+
+
+def norm_backward(
+    grad: Tensor, rows: Tensor, mean: Tensor, inverse: Tensor, clips: Clips
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the convolution, over its scale, of beta and of gamma."""
     total = grad.sum(1)
-    weighted = torch.mul(grad, rows, out=work.view(grad.size())).sum(1) - mean * total
+    weighted = (grad * rows).sum(1) - mean * total
     factor = -inverse.square() * weighted / clips.n_real
-    grad.addcmul_(rows, factor[:, None])
+    grad = torch.addcmul(grad, rows, factor[:, None])
     grad -= (factor * mean + total / clips.n_real)[:, None]
     if clips.mask is not None:
         grad[:, clips.n_full :] *= clips.mask.view(-1, 1)[clips.n_full :]
-    return total, weighted * inverse
+    return grad, total, weighted * inverse
 
 
-def _taps_grad(source: Tensor, grad: Tensor, past: int) -> Tensor:
+def _taps_grad(source: Tensor, grad: Tensor, past: int, n_clips: int) -> Tensor:
     """(2 directions, 2 taps, channels in, channels out), past first."""
+    if source.is_cuda:
+        return taps_grad_by_time(source, grad, past, n_clips)
     now = torch.bmm(source.transpose(1, 2), grad)
     if past >= grad.size(1):
         return torch.stack([torch.zeros_like(now), now], 1)
@@ -266,8 +270,30 @@ def _taps_grad(source: Tensor, grad: Tensor, past: int) -> Tensor:
     return torch.stack([torch.bmm(earlier, grad[:, past:]), now], 1)
 
 
-def _add_conv_backward(grad: Tensor, taps: Tensor, past: int, target: Tensor) -> None:
-    """Add the gradient of the convolution's input to `target`, in place."""
-    target.baddbmm_(grad, taps[:, 1].transpose(1, 2))
+def taps_grad_by_time(source: Tensor, grad: Tensor, past: int, n_clips: int) -> Tensor:
+    """The same as many small products, each of one frame: a few long ones leave a GPU idle."""
+    by_time = (len(source), -1, n_clips, source.size(2))
+    source, grad = source.view(by_time), grad.view(by_time)
+    past //= n_clips
+    parts = [(source[:, : max(0, source.size(1) - past)], grad[:, past:]), (source, grad)]
+    return torch.stack([(rows.mT @ of_rows).sum(1) for rows, of_rows in parts], 1)
+
+
+def _conv_backward(grad: Tensor, taps: Tensor, past: int) -> Tensor:
+    """The gradient of the convolution's input."""
+    of_input = torch.bmm(grad, taps[:, 1].transpose(1, 2))
     if past < grad.size(1):
-        target[:, :-past].baddbmm_(grad[:, past:], taps[:, 0].transpose(1, 2))
+        of_input[:, :-past].baddbmm_(grad[:, past:], taps[:, 0].transpose(1, 2))
+    return of_input
+
+
+@contextmanager
+def compiled() -> Iterator[None]:
+    """Within, what lies between the products is compiled, for each size of batch anew."""
+    names = ("moments", "activate", "gate", "gate_backward", "open_only", "norm_backward")
+    before = {name: globals()[name] for name in names}
+    globals().update({name: torch.compile(step, dynamic=False) for name, step in before.items()})
+    try:
+        yield
+    finally:
+        globals().update(before)

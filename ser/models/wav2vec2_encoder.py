@@ -57,10 +57,11 @@ class Wav2Vec2Encoder(SpeechEncoder):
         return lengths
 
     def analyse(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The convolutions, each clip alone unless all have one length.
+        """The convolutions, on a CPU each clip alone unless all have one length.
 
         With padding in its group norm, as transformers has it, a clip's features depend on its
-        neighbours (transformers issue 21534); and a third of all operations is here.
+        neighbours (transformers issue 21534); and a third of all operations is here, which no
+        padding should cost. A GPU is rather kept busy: there the norm leaves the padding out.
         """
         waveform, lengths = fill_up(waveform, lengths)
         if self.do_normalize:
@@ -68,6 +69,8 @@ class Wav2Vec2Encoder(SpeechEncoder):
         sizes = lengths.tolist()
         if len(set(sizes)) == 1:
             return self._convolve(waveform[:, : sizes[0]]), self.frame_lengths(lengths)
+        if waveform.is_cuda:
+            return self.convolve_together(waveform, lengths), self.frame_lengths(lengths)
         clips = [self._convolve(clip[None, :n])[0] for clip, n in zip(waveform, sizes, strict=True)]
         return pad_sequence(clips, batch_first=True), self.frame_lengths(lengths)
 
@@ -76,6 +79,19 @@ class Wav2Vec2Encoder(SpeechEncoder):
         hidden = waveform[:, None].to(convolutions[0].conv.weight.dtype)
         for layer in convolutions:
             hidden = layer(hidden)
+        return hidden.transpose(1, 2)
+
+    def convolve_together(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """The convolutions of a padded batch, the norm over each clip's own steps alone."""
+        convolutions = self.model.feature_extractor.conv_layers
+        hidden = waveform[:, None].to(convolutions[0].conv.weight.dtype)
+        for layer in convolutions:
+            lengths = (lengths - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1
+            norm = getattr(layer, "layer_norm", None)
+            if isinstance(norm, nn.GroupNorm):
+                hidden = layer.activation(_normed(norm, layer.conv(hidden), lengths))
+            else:
+                hidden = layer(hidden)
         return hidden.transpose(1, 2)
 
     def enter(self, features: Tensor, frames: Tensor) -> Tensor:
@@ -112,6 +128,17 @@ class Wav2Vec2Encoder(SpeechEncoder):
         if self._normed_last and last == len(self.layers):
             states[-1] = self.model.encoder.layer_norm(states[-1])
         return states
+
+
+def _normed(norm: nn.GroupNorm, hidden: Tensor, lengths: Tensor) -> Tensor:
+    """A norm of every channel (batch, channels, steps) over the clip's own steps."""
+    own = mask_of(lengths, hidden.shape[2])[:, None]
+    count = lengths[:, None, None]
+    mean = (hidden * own).sum(2, keepdim=True, dtype=torch.float32) / count
+    centred = hidden - mean
+    variance = (centred * own).square().sum(2, keepdim=True) / count
+    scale = norm.weight[:, None] * (variance + norm.eps).rsqrt()
+    return (centred * scale + norm.bias[:, None]).to(hidden.dtype)
 
 
 def _standardise(waveform: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:

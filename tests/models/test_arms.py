@@ -104,6 +104,21 @@ def test_mean_logits_is_the_weighted_mean_of_log_probabilities() -> None:
         torch.testing.assert_close(model(batch), 0.25 * tim + 0.75 * wav2vec2)
 
 
+def test_without_a_share_there_is_no_tim_net() -> None:
+    model = ensemble("mean_logits", tim_share=0).eval()
+    batch = random_batch(6, 0)._replace(frames=None, frames_length=None)
+    assert model.reads == {"embedding"} and not any("tim" in name for name in model.state_dict())
+    model.fit(lambda: [batch])
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch), model.wav2vec2(batch).log_softmax(1))
+    joined, *each = model.train().training_logits(batch)
+    assert not joined.requires_grad and len(each) == ARM["heads"]
+    assert len(model.learning_rates()) == 1
+    for fusion, share in (("gated", 0), ("stacked", 0), ("mean_logits", 1.5), ("concat", -1)):
+        with pytest.raises(SerError, match=r"model\.tim_share.*from 0 to 1"):
+            ensemble(fusion, tim_share=share)
+
+
 def test_the_regression_has_its_share_and_is_all_that_is_fitted_again() -> None:
     model, train, test = (
         ensemble("gated", ridge_share=0.4).eval(),
