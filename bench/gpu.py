@@ -156,13 +156,16 @@ def main() -> None:
     add_root(options)
     options.add_argument("--clips", type=int, help="clips at most")
     options.add_argument("--batch", type=int, default=32, help="clips a batch of fine-tuning")
+    options.add_argument("--parts", choices=("all", "features", "finetune"), default="all")
     add_cpu(options)
     given = options.parse_args()
 
     def parts(device: str) -> list[object]:
-        waveforms = [load_waveform(path) for path in ravdess(given.root)[: given.clips]]
-        embedding = embedding_parts(waveforms, device, given.repeats)
-        return [mfcc_part(waveforms), *embedding, *finetune_parts(given, device)]
+        made: list[object] = []
+        if given.parts != "finetune":
+            waveforms = [load_waveform(path) for path in ravdess(given.root)[: given.clips]]
+            made = [mfcc_part(waveforms), *embedding_parts(waveforms, device, given.repeats)]
+        return made if given.parts == "features" else [*made, *finetune_parts(given, device)]
 
     publish("gpu", "On one GPU", on_gpu(given, parts), given, "torch transformers")
 

@@ -56,8 +56,9 @@ def _write_figures(protocol: Protocol, results: Results, folder: Path) -> None:
 
     folder.mkdir(exist_ok=True)
     figures, title = results.figures, title_of(protocol).replace("`", "")
-    arms = figures[(figures["model"] != CHANCE) & (figures["average_of"] == "")]
-    figures = figures[figures["model"] != CHANCE]
+    if (trained := figures["model"] != CHANCE).any():
+        figures = figures[trained]
+    arms = figures[figures["average_of"] == ""]
     overall = figures[(figures["part"] == ALL) & figures["metric"].isin(OVERALL)]
     panels = {label: overall[overall["metric"] == key] for key, label in OVERALL.items()}
     lines = _lines(protocol)

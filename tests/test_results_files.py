@@ -32,6 +32,12 @@ def test_a_page_is_one_folder(folder):
     }  # fmt: skip
 
 
+def test_chance_alone_is_an_arm(tmp_path):
+    protocol = read_protocol(finished_children(tmp_path, {"chance": 0.0}), "mine", "sweep.py")
+    write_page(protocol, compute_results(protocol, n_draws=20), tmp_path / "page")
+    assert (tmp_path / "page" / "figures" / "recall.png").is_file()
+
+
 def test_the_csv_has_commit_manifest_and_command_in_every_row(folder):
     table = pd.read_csv(folder / "results.csv")
     assert len(table) == 5 * (3 + 3 + 3 * 3)  # arms × (overall, recalls, three metrics a part)
