@@ -17,9 +17,9 @@ _loading = threading.Lock()
 _loaded: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 """Encoders in memory: features that read the same one share its weights."""
 
-_BATCH_SAMPLES = {"cpu": 0, "cuda": 480 * SAMPLE_RATE_HZ}
-"""Padded samples at a time, at least one clip. On a CPU one clip alone is fastest: Whisper-base
-took 9.3 s of processor time for 295 s of speech, and 9.9 s in batches of 30 s."""
+_BATCH_S, _BYTES_A_SECOND = 480, 2**26
+"""Padded seconds at a time on a GPU, and what they take of its memory: wav2vec2's first
+convolution gives 6.6 MB a second, and its norm holds some copies."""
 
 
 class EncoderSource(Protocol):
@@ -68,9 +68,7 @@ class FrozenEncoder:
         """
         module = self._encoder()
         device = next(module.parameters()).device
-        for batch in _batches(
-            waveforms, _BATCH_SAMPLES[device.type], bool(module.exact_when_padded)
-        ):
+        for batch in _batches(waveforms, _batch_samples(device), bool(module.exact_when_padded)):
             lengths = torch.tensor([len(waveforms[i]) for i in batch], device=device)
             padded = np.zeros((len(batch), int(lengths.max())), dtype=np.float32)
             for row, i in enumerate(batch):
@@ -117,6 +115,18 @@ def _compute_weight(part: nn.Module) -> None:
     shared = type(part)  # by the module's copies too, which would lose their weight with it
     part.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
     parametrize.remove_parametrizations(part, "weight")
+
+
+def _batch_samples(device: torch.device) -> int:
+    """Padded samples at a time; a batch has one clip at least.
+
+    On a CPU one clip alone is fastest: Whisper-base took 9.3 s of processor time for 295 s of
+    speech, and 9.9 s in batches of 30 s.
+    """
+    if device.type == "cpu":
+        return 0
+    seconds = min(_BATCH_S, torch.cuda.mem_get_info(device)[0] // _BYTES_A_SECOND)
+    return int(seconds) * SAMPLE_RATE_HZ
 
 
 def _batches(waveforms: Sequence[Waveform], limit: int, mixed: bool) -> Iterator[list[int]]:
