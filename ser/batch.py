@@ -16,7 +16,7 @@ class Batch(NamedTuple):
     frames: Tensor | None = None  # (batch, frames, features)
     frames_length: Tensor | None = None  # (batch,)
     embedding: Tensor | None = None  # (batch, layers, statistics * width), mean and deviation first
-    embedding_whole: Tensor | None = None  # the same of whole clips, beside one of their speech
+    embedding_whole: Tensor | None = None  # the same of all frames, beside one of the speech
     waveform: Tensor | None = None  # (batch, samples) at 16 kHz
     waveform_length: Tensor | None = None  # (batch,)
     speaker: Tensor | None = None  # (batch,) a number for each speaker

@@ -109,7 +109,7 @@ class Ridge(EmotionModel):
 
     @classmethod
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
-        """Pooled embeddings, and those of whole clips beside them."""
+        """Pooled embeddings of the speech, and those of all frames beside them."""
         return frozenset(
             {"embedding", "embedding_whole"} if options["whole_share"] else {"embedding"}
         )
