@@ -276,5 +276,14 @@ def test_whole_clips_bring_an_embedding_of_their_own() -> None:
     assert set(cfg.feature) == {"embedding", "embedding_whole"}
     assert cfg.feature.embedding_whole._target_ == "ser.features.WholeEmbedding"
     assert set(checked("model=ridge", "model.whole_share=0").feature) == {"embedding"}
+    for words, silence_s in (
+        (["model=ridge"], 0.5),
+        (["model=ridge", "model.silence_s=1"], 1),
+        (["model=ridge", "model.silence_s=null"], None),
+        (["model=ridge_enrolled"], None),
+        (["model=ensemble"], 0.5),
+        (["model=ensemble", "model.ridge.silence_s=null"], None),
+    ):
+        assert checked(*words).feature.embedding_whole.silence_s == silence_s
     alone = checked("model=ensemble", "model.ridge.whole_share=0")
     assert set(alone.feature) == {"mfcc", "embedding"}

@@ -6,9 +6,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from ser.audio import Waveform
+from ser.audio import SAMPLE_RATE_HZ, Waveform
+from ser.errors import SerError
 from ser.features.base import JSON, Array, Feature, Stream
 from ser.features.frozen import EncoderSource, FrozenEncoder
+from ser.features.speech import cut_to_speech
 
 
 class Embedding(Feature):
@@ -61,6 +63,39 @@ class Embedding(Feature):
 
 
 class WholeEmbedding(Embedding):
-    """The same in a stream of its own, for models that read an embedding of the speech as well."""
+    """The same in a stream of its own, for models that read an embedding of the speech as well.
+
+    With a number of seconds the silence around the speech is taken from no recording: the clip is
+    cut to its speech and put between so much silence. All frames are pooled, pauses and all.
+    """
 
     stream = "embedding_whole"
+
+    def __init__(self, encoder: EncoderSource, silence_s: float | None) -> None:
+        """Choose the encoder and the silence.
+
+        Args:
+            encoder: where the weights are; they are loaded when the first clip is extracted.
+            silence_s: seconds of silence before and after the speech; None for each clip's own.
+        """
+        super().__init__(encoder)
+        if silence_s is not None and not 0 <= silence_s <= 10:
+            raise SerError(
+                f"model.silence_s={silence_s}: give seconds from 0 to 10, or null for the silence "
+                "that each recording has."
+            )
+        self.silence_s = silence_s
+
+    def settings(self) -> dict[str, JSON]:
+        """As of `Embedding`, and the silence where it is given."""
+        settings = super().settings()
+        if self.silence_s is None:
+            return settings
+        return {**settings, "class": "WholeEmbedding", "silence_s": self.silence_s}
+
+    def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
+        """One (layers, 2 * width) array a clip, float16."""
+        if self.silence_s is not None:
+            silence = round(self.silence_s * SAMPLE_RATE_HZ)
+            waveforms = [np.pad(cut_to_speech(waveform)[0], silence) for waveform in waveforms]
+        return super().extract(waveforms, keys)

@@ -27,8 +27,8 @@ _DEVIATION_CLIPS = 10.0  # clips that the training speakers' deviation counts as
 class Ridge(EmotionModel):
     """The mean of several ridge regressions, then one Gaussian for each class over their answers.
 
-    A clip is heard twice, its speech alone and the whole of it with the silence around: the errors
-    of the two differ. Its layers are brought to zero mean and unit deviation, statistic by
+    A clip is heard twice, its speech alone and all of it with silence around: the errors of the two
+    differ. Its layers are brought to zero mean and unit deviation, statistic by
     statistic, which takes out much of the channel. From the standardised inputs the directions are
     projected out in which the means of the training speakers differ (nuisance attribute
     projection, Solomonoff, Campbell & Boardman, ICASSP 2005). Each view of the inputs gives a
@@ -50,8 +50,9 @@ class Ridge(EmotionModel):
             the feature `embedding`.
         layers: encoder layers used; a list, `all`, or `inner` for all but the first and the last.
         views: for each regression the names of the statistics that it reads.
-        whole_views: the same of regressions on whole clips, by mean and std.
+        whole_views: the same of regressions on all frames of a clip, by mean and std.
         whole_share: their weight in the mean; 0 leaves them out, and one stream is read.
+        silence_s: of the feature `embedding_whole`; None is each recording's own silence.
         penalty: squared weight against squared error, for each input of a view.
         remove_speakers: project out the training speakers' directions (not with enrolment, which
             has taken the speaker out already).
@@ -77,6 +78,7 @@ class Ridge(EmotionModel):
         views: Sequence[Sequence[str]],
         whole_views: Sequence[Sequence[str]],
         whole_share: float,
+        silence_s: float | None,
         penalty: float,
         remove_speakers: bool,
         enrolment: int | str,
@@ -90,6 +92,7 @@ class Ridge(EmotionModel):
             self.pooled.append(PooledInputs(streams, "embedding_whole", _POOLED, layers))
             size = self.pooled[0].size
             self.views += self.pooled[1].views("whole_views", whole_views, whole_share, size)
+        self.own_silence = bool(whole_share) and silence_s is None
         self.penalty, self.remove_speakers = penalty, remove_speakers
         self.enrolment_clips = _clips(enrolment)
         self._speakers: dict[int, Voice] = {}
@@ -145,12 +148,12 @@ class Ridge(EmotionModel):
         self._fit_discriminant(answers, target.repeat(_PARTITIONS))
 
     def _tell_of_silence(self, corpus: Tensor) -> None:
-        whole = len(self.pooled) > 1 and not self.adapts
-        if whole and not self._told and bool((corpus == corpus[0]).all()):
+        heard = self.own_silence and not self.adapts
+        if heard and not self._told and bool((corpus == corpus[0]).all()):
             _log.warning(
                 "ridge: of one corpus the silence around its clips is learned, too. If the model "
                 "is to hear recordings from elsewhere, train on several corpora, or set "
-                "model.whole_share=0 (in the ensemble model.ridge.whole_share=0)."
+                "model.silence_s=0.5 (in the ensemble model.ridge.silence_s=0.5)."
             )
             self._told = True
 

@@ -12,6 +12,7 @@ import torch
 from ser.audio import load_waveform
 from ser.errors import SerError
 from ser.features import Embedding, EncoderFrames, WholeEmbedding
+from ser.features.speech import cut_to_speech
 from ser.models.encoder import PretrainedEncoder, RandomEncoder
 
 TINY = RandomEncoder("tiny", n_blocks=2, width=32, seed=0, precision="float32")
@@ -34,7 +35,7 @@ def test_embedding_is_mean_then_deviation_of_each_layers_frames() -> None:
 
 
 def test_features_of_one_encoder_share_its_weights_until_both_let_go() -> None:
-    first, second = Embedding(TINY), WholeEmbedding(TINY)
+    first, second = Embedding(TINY), WholeEmbedding(TINY, None)
     halved = Embedding(RandomEncoder("tiny", 2, 32, 0, "bfloat16"))
     for feature in (first, second, halved):
         feature.extract([_noise(5000)], ["a"])
@@ -48,6 +49,22 @@ def test_features_of_one_encoder_share_its_weights_until_both_let_go() -> None:
     del module
     gc.collect()
     assert kept() is None
+
+
+def test_a_given_silence_takes_the_place_of_the_recordings_own() -> None:
+    speech, silence = _noise(9_600), np.zeros(8_000, np.float32)
+    recorded = np.concatenate([silence, speech, silence[:3_200]])
+    feature = WholeEmbedding(TINY, 0.5)
+    first, second = feature.extract([recorded, np.concatenate([silence, recorded])], ["a", "b"])
+    np.testing.assert_array_equal(first, second)
+    (around,) = Embedding(TINY).extract([np.pad(cut_to_speech(recorded)[0], 8_000)], ["a"])
+    np.testing.assert_array_equal(first, around)
+    own = WholeEmbedding(TINY, None)
+    assert own.settings() == Embedding(TINY).settings() != feature.settings()
+    assert feature.settings() != WholeEmbedding(TINY, 0.25).settings()
+    for wrong in (-1, 11):
+        with pytest.raises(SerError, match=r"model\.silence_s=.*from 0 to 10, or null"):
+            WholeEmbedding(TINY, wrong)
 
 
 def test_encoder_frames_are_one_layer() -> None:

@@ -37,6 +37,7 @@ RIDGE = {
     "views": [["mean"], ["mean", "std"]],
     "whole_views": [["mean"]],
     "whole_share": 0.0,
+    "silence_s": None,
     "penalty": 0.7,
     "remove_speakers": True,
     "enrolment": 0,

@@ -53,7 +53,12 @@ def test_removal_makes_answers_equal_along_the_speakers_directions() -> None:
     assert (means @ inputs.T @ plain).abs().max() > 1e-2
 
 
-def _model(enrolment: int | str = 0, remove: bool = True, whole_share: float = 0.0) -> Ridge:
+def _model(
+    enrolment: int | str = 0,
+    remove: bool = True,
+    whole_share: float = 0.0,
+    silence_s: float | None = None,
+) -> Ridge:
     shape = (N_LAYERS, 2 * WIDTH)
     return Ridge(
         N_CLASSES,
@@ -63,6 +68,7 @@ def _model(enrolment: int | str = 0, remove: bool = True, whole_share: float = 0
         views=[["mean"], ["mean", "std"]],
         whole_views=[["std"]],
         whole_share=whole_share,
+        silence_s=silence_s,
         penalty=0.1,
         remove_speakers=remove,
         enrolment=enrolment,
@@ -126,11 +132,12 @@ def test_one_corpus_and_its_silence_are_warned_of_once(caplog: pytest.LogCapture
         (told, one),
         (told, one),
         (_model(whole_share=0.25), two),
+        (_model(whole_share=0.25, silence_s=0.5), one),
         (_model(), one),
     ):
         model.fit(lambda train=train: [train])
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "model.whole_share=0" in caplog.text
+    assert "model.silence_s=0.5" in caplog.text
 
 
 def test_only_with_enrolment_are_the_classes_as_likely_as_in_training() -> None:
