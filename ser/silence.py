@@ -31,7 +31,7 @@ def speech_bounds(waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     n_frames = (lengths + _HOP - 1) // _HOP
     longest = int(n_frames.max())
     padded = F.pad(waveform, (0, max(0, longest * _HOP - waveform.shape[1])))[:, : longest * _HOP]
-    level_db = 10 * (padded.view(-1, longest, _HOP).square().mean(2) + 1e-12).log10()
+    level_db = 10 * (padded.reshape(-1, longest, _HOP).square().mean(2) + 1e-12).log10()
     around = torch.arange(-1, longest + 1, device=lengths.device).clamp(min=0)
     around = torch.minimum(around, n_frames[:, None] - 1)  # beyond an end it is as at the end
     level_db = level_db.gather(1, around).unfold(1, 3, 1).mean(2)

@@ -24,7 +24,8 @@ def clips_of(seed: int, n: int = 12) -> list[np.ndarray]:
 
 def test_bounds_are_those_of_the_front_end_whatever_lies_beside_a_clip():
     clips = clips_of(0)
-    first, last = speech_bounds(*pad(clips))
+    waveform, lengths = pad(clips)
+    first, last = speech_bounds(torch.nn.functional.pad(waveform, (0, 999)), lengths)
     for clip, begin, end in zip(clips, first.tolist(), last.tolist(), strict=True):
         assert np.array_equal(cut_to_speech(clip)[0], clip[begin:end])
 
