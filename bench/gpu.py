@@ -50,13 +50,13 @@ def peak_flops(device: str) -> float:
 
 
 def mfcc_part(waveforms: list[Waveform]) -> str:
-    """MFCC of all clips by the threads that do it fastest."""
+    """MFCC of all clips by so many threads."""
     seconds = {}
     for threads in sorted({1, 2, 4, 8, len(os.sched_getaffinity(0))}):
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             mfcc.ours(waveforms, pool)
             seconds[threads] = min(
-                measure(lambda: mfcc.ours(waveforms, pool)).seconds for _ in "abc"
+                measure(lambda: mfcc.ours(waveforms, pool)).seconds for _ in range(3)
             )
     told = ", ".join(f"{took:.2f} s on {threads}" for threads, took in seconds.items())
     return (
