@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ser.babble import Voices
 from ser.cache import Clip, FeatureCache, FeatureStore
 from ser.config import build, plain, settle_encoder
 from ser.data import EmotionDataModule
+from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
 from ser.speech import Speech, open_speech
@@ -145,7 +146,7 @@ def build_model(model: Any, features: Sequence[Feature], classes: Sequence[str])
     return built
 
 
-def card_of(cfg: DictConfig, material: Material) -> dict[str, Any]:
+def card_of(cfg: DictConfig, material: Material, features: Sequence[Feature]) -> dict[str, Any]:
     """What inference needs beside the weights, as plain values: it travels in the checkpoint."""
     options = plain(cfg)
     table, split = material.speech.table, material.split
@@ -155,6 +156,7 @@ def card_of(cfg: DictConfig, material: Material) -> dict[str, Any]:
         "classes": list(material.speech.classes),
         "labels": cfg.dataset.labels,
         "feature": options["feature"],
+        "front_end": [feature.settings() for feature in features],
         "model": options["model"],
         "trained_on": list(material.speech.corpora),
         "synthetic": material.speech.synthetic,
@@ -164,3 +166,25 @@ def card_of(cfg: DictConfig, material: Material) -> dict[str, Any]:
         "split_hash": material.split.digest,
         "seed": cfg.seed,
     }
+
+
+def check_front_end(path: Path, card: Mapping[str, Any], features: Sequence[Feature]) -> None:
+    """End where these features would not give the numbers that the checkpoint was trained on."""
+    now = [feature.settings() for feature in features]
+    for then, settings in zip(card.get("front_end", now), now, strict=True):  # old cards lack it
+        old, new = _flat(then), _flat(settings)
+        # a hub's commit and a folder's hashes cannot be compared
+        elsewhere = "encoder.repo" in old.keys() ^ new.keys()
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key) and not (elsewhere and key.startswith("encoder.")):
+                raise SerError(
+                    f"{path} was trained on {old['class']} with {key}={old.get(key)}, here it is "
+                    f"{new.get(key)}: its answers would not be those that were measured. Take the "
+                    "encoder or the version of this code that it was trained with (run.json has "
+                    "its commit), or train again."
+                )
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    (row,) = pd.json_normalize(dict(settings)).to_dict("records")
+    return {str(key): value for key, value in row.items()}

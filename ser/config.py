@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ser.errors import SerError
+from ser.errors import OptionError, SerError
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def build(node: Any, *arguments: Any, **extra: Any) -> Any:
                 raise cause from None
             cause = cause.__cause__
         if isinstance(error.__cause__, TypeError):
-            raise SerError(
+            raise OptionError(
                 f"{node.get('_target_')}: {error.__cause__}. An option must be a parameter that "
                 "the class takes; its YAML under conf/ lists them all."
             ) from error

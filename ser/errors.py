@@ -1,4 +1,6 @@
-"""The one exception that a user's mistake raises."""
+"""The exceptions that a user's mistake raises."""
+
+from pathlib import Path
 
 
 class SerError(Exception):
@@ -6,3 +8,15 @@ class SerError(Exception):
 
     The scripts and the command line print it as one paragraph, without a traceback.
     """
+
+
+class OptionError(SerError):
+    """An option that the code does not know, or one that it lacks."""
+
+
+def written_otherwise(path: Path, error: OptionError) -> SerError:
+    """What a run or a checkpoint gets whose options are those of another version of this code."""
+    return SerError(
+        f"{path} was written by another version of this code: {error} Take that version (run.json "
+        "has its commit), or train again."
+    )

@@ -136,7 +136,7 @@ def build_task(job: Job, model: EmotionModel, data: EmotionDataModule) -> Emotio
         schedule=build(cfg.scheduler),
         monitor=cfg.monitor.metric,
         mode=cfg.monitor.mode,
-        card=card_of(cfg, job.material),
+        card=card_of(cfg, job.material, job.features),
     )
 
 

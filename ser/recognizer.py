@@ -8,9 +8,9 @@ import hydra
 from omegaconf import OmegaConf
 from torch import nn
 
-from ser.assemble import build_features, build_model
+from ser.assemble import build_features, build_model, check_front_end
 from ser.checkpoint import load_checkpoint
-from ser.errors import SerError
+from ser.errors import OptionError, SerError, written_otherwise
 from ser.features import Feature
 from ser.models.encoder import EncoderWeights
 from ser.predict import Recognizer
@@ -29,8 +29,12 @@ def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
     _refuse_foreign(path, [card["feature"], card["model"]])
     feature = {key: _moved(node, encoder_path) for key, node in card["feature"].items()}
     model_options = _moved(card["model"], encoder_path)
-    features = build_features(OmegaConf.create({"feature": feature}))
-    model = build_model(OmegaConf.create(model_options), features, card["classes"])
+    try:
+        features = build_features(OmegaConf.create({"feature": feature}))
+        check_front_end(path, card, features)
+        model = build_model(OmegaConf.create(model_options), features, card["classes"])
+    except OptionError as error:
+        raise written_otherwise(path, error) from error
     weights = {
         key.removeprefix("model."): value
         for key, value in checkpoint["state_dict"].items()

@@ -13,12 +13,19 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ser.assemble import Material, build_data, build_features, build_model, open_material
+from ser.assemble import (
+    Material,
+    build_data,
+    build_features,
+    build_model,
+    check_front_end,
+    open_material,
+)
 from ser.checkpoint import SafeCheckpointIO, load_checkpoint
 from ser.confidence import abstention_scores, at_temperature, calibrate
 from ser.config import check, plain
 from ser.data import EmotionDataModule, check_factors
-from ser.errors import SerError
+from ser.errors import OptionError, SerError, written_otherwise
 from ser.fitting import Job, build_trainer, fit, fit_again
 from ser.metrics import class_report, confusion, score_groups
 from ser.model_card import write_model_card
@@ -86,7 +93,12 @@ def _resume(asked: DictConfig, tracker: Tracker) -> float:
     if state["status"] == "finished":
         log.info("%s has finished; its figures stand in metrics.json", folder.path)
         return folder.metrics().get(_best_key(cfg), float("nan"))
-    job = prepare(cfg)
+    try:
+        job = prepare(cfg)
+    except OptionError as error:
+        raise written_otherwise(folder.path, error) from error
+    if folder.last.is_file():
+        check_front_end(folder.last, load_checkpoint(folder.last)["ser"], job.features)
     _check_same_speech(folder, tracker, state["run_id"], job.material)
     tracker.reopen(state["run_id"])
     log.info("resuming %s", folder.path)

@@ -1,22 +1,26 @@
 """A model from its checkpoint: what the card says of confidence, and cards from before it."""
 
+from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+from ser.assemble import build_features, check_front_end
 from ser.checkpoint import SafeCheckpointIO
 from ser.config import CONF
 from ser.errors import SerError
 from ser.recognizer import load_recognizer
 
+FEATURE = OmegaConf.to_container(OmegaConf.load(CONF / "feature" / "mfcc.yaml"))
+
 
 def written(path: Path, classes: int = 3, **entries: object) -> Path:
-    feature = OmegaConf.to_container(OmegaConf.load(CONF / "feature" / "mfcc.yaml"))
     card = {
         "classes": ["happy", "sad", "angry"][:classes],
-        "feature": feature,
+        "feature": FEATURE,
         "model": {"name": "chance", "_target_": "ser.models.chance.Chance"},
     }
     weights = {"model.log_share": torch.tensor([0.2, 0.7, 0.1]).log()}
@@ -54,3 +58,31 @@ def test_a_card_that_names_something_else_is_refused_unrun(tmp_path, target, nes
     with pytest.raises(SerError, match=r"bad\.ckpt: its card asks for"):
         load_recognizer(path)
     assert not made.exists()
+
+
+def test_features_that_have_changed_since_training_are_refused(tmp_path):
+    (feature,) = build_features(OmegaConf.create({"feature": FEATURE}))
+    load_recognizer(written(tmp_path / "same.ckpt", front_end=[feature.settings()]))
+    path = written(tmp_path / "old.ckpt", front_end=[feature.settings() | {"version": 1}])
+    with pytest.raises(SerError, match=r"trained on SpeechOnly with version=1, here it is 2"):
+        load_recognizer(path)
+
+
+def test_another_encoder_is_refused_but_not_a_copy_of_the_hubs(tmp_path):
+    def check(then: dict[str, str], now: dict[str, str]) -> None:
+        old, new = ({"class": "Embedding", "encoder": encoder} for encoder in (then, now))
+        check_front_end(tmp_path, {"front_end": [old]}, [SimpleNamespace(settings=lambda: new)])
+
+    check({"repo": "a/b", "commit": "1"}, {"config": "c", "weights": "w"})
+    for old, new in ((("commit", "1"), ("commit", "2")), (("weights", "v"), ("weights", "w"))):
+        with pytest.raises(
+            SerError, match=rf"with encoder\.{old[0]}={old[1]}, here it is {new[1]}"
+        ):
+            check(dict([old]), dict([new]))
+
+
+def test_a_card_that_lacks_an_option_of_today_says_so(tmp_path):
+    feature = deepcopy(FEATURE)
+    del feature["mfcc"]["feature"]["scale"]
+    with pytest.raises(SerError, match=r"another version of this code: .*'scale'"):
+        load_recognizer(written(tmp_path / "old.ckpt", feature=feature))

@@ -167,3 +167,22 @@ def test_resume_refuses_other_speech(project: Path, hydra_ready: None) -> None:
     next((project / "data" / "ravdess").rglob("*.wav")).rename(project / "away.wav")
     with pytest.raises(SerError, match="has changed since this run began"):
         train_run(compose("train", options(project, f"resume={run.path}")))
+
+
+def test_a_run_of_another_version_of_the_code_does_not_resume(
+    project: Path, hydra_ready: None
+) -> None:
+    from ser.run import train as train_run
+
+    run = train(project, *TIM, "trainer.max_epochs=1")
+    run.set_state(status="running")
+    cfg = OmegaConf.load(run.config)
+    n_blocks = cfg.model.pop("n_blocks")
+    OmegaConf.save(cfg, run.config)
+    words = options(project, f"resume={run.path}")
+    with pytest.raises(SerError, match=r"another version of this code: .*'n_blocks'"):
+        train_run(compose("train", words))
+    cfg.model.n_blocks, cfg.feature.mfcc.feature.mfcc.n_mels = n_blocks, 64
+    OmegaConf.save(cfg, run.config)
+    with pytest.raises(SerError, match=r"last\.ckpt was trained on .*n_mels=128, here it is 64"):
+        train_run(compose("train", words))
