@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ser.features.frozen import EncoderSource
-from ser.models.onednn import use_blas
 from ser.models.whisper_encoder import WhisperEncoder
+from ser.onednn import use_blas
 
 
 @dataclass

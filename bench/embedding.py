@@ -14,7 +14,7 @@ from bench.measure import Table, compare, matmul_gflops, parser, publish
 from bench.speech import add_root, ravdess
 from ser.audio import SAMPLE_RATE_HZ, Waveform, load_waveform
 from ser.features import Embedding
-from ser.models.onednn import use_blas
+from ser.onednn import use_blas
 
 CHUNK = 4
 ALONE, THEIRS = "ours, 1 thread", "transformers, one clip at a time"

@@ -213,7 +213,7 @@ def matmul_gflops() -> float:
     """
     import torch
 
-    from ser.models.onednn import linear
+    from ser.onednn import linear
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

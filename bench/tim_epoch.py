@@ -106,7 +106,7 @@ def limit(seconds: float) -> str:
     """What the epoch's arithmetic alone takes at the rates measured on this machine."""
     import torch
 
-    from ser.models.onednn import product
+    from ser.onednn import product
 
     steps = sum(2 * FRAMES - min(2**block, FRAMES) for block in range(BLOCKS))  # taps with a frame
     forward = CLIPS * 2 * 2 * steps * 2 * FEATURES**2

@@ -7,6 +7,7 @@ only with the frequencies that it covers: at 16 kHz 2,020 of the 1,025 × 128 we
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
 from ser.audio import Waveform
-from ser.features.base import Array
 
 _BLOCK_FRAMES = 128
 """Frames in the workspace, even: 128 took 2.6 us a frame, 64 2.7 and 32 3.1 (one core)."""
@@ -59,47 +59,31 @@ class MelDecibels:
 
     def joined(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[slice]]:
         """The same in one (frames, n_mels) tensor, and where each clip lies in it."""
-        signal, clips = self._join(waveforms)
-        decibels = self._decibels(signal)
+        counts = [1 + len(waveform) // self._hop for waveform in waveforms]
+        # two frames that are transformed at once are of one clip
+        starts = np.cumsum([0, *(count + count % 2 for count in counts)]).tolist()
+        arrays = [np.require(waveform, np.float32, ("C", "W")) for waveform in waveforms]
+        decibels = self._decibels(arrays, starts)
+        clips = [slice(s, s + count) for s, count in zip(starts, counts, strict=False)]
         for clip in clips:
             decibels[clip].clamp_(min=float(decibels[clip].max()) - _TOP_DB)
         return decibels, clips
 
-    def _join(self, waveforms: Sequence[Waveform]) -> tuple[Array, list[slice]]:
-        """The clips one after another, at least half a window of zeros between; each one's frames.
-
-        A clip's first frame has an even number: two frames transformed at once are of one clip.
-        What lies past the last clip is zeros too, whole blocks of frames in all.
-        """
-        edge = self._n_fft // 2
-        pairs = [-(-(edge + len(waveform)) // self._hop // 2) for waveform in waveforms]
-        starts = 2 * np.cumsum([0, *pairs])
-        n_frames = -(-(int(starts[-1]) + 1) // _BLOCK_FRAMES) * _BLOCK_FRAMES
-        signal = np.empty((n_frames - 1) * self._hop + self._n_fft, dtype=np.float32)
-        clips, end = [], 0
-        for start, waveform in zip(starts.tolist(), waveforms, strict=False):
-            first = start * self._hop + edge
-            signal[end:first] = 0
-            end = first + len(waveform)
-            signal[first:end] = waveform
-            clips.append(slice(start, start + 1 + len(waveform) // self._hop))
-        signal[end:] = 0
-        return signal, clips
-
-    def _decibels(self, signal: Array) -> Tensor:
-        """(samples,) to (frames, n_mels), a block of frames at a time."""
+    def _decibels(self, waveforms: Sequence[Waveform], starts: Sequence[int]) -> Tensor:
+        """(frames, n_mels), a block of frames at a time; `starts` are the clips' first frames."""
         from ser.features.mel_kernels import power_of_pairs, window_pairs  # numba takes a while
 
         window = self._window.numpy()
-        pairs = torch.empty(_BLOCK_FRAMES // 2, self._n_fft, dtype=torch.complex64)
+        pairs = torch.zeros(_BLOCK_FRAMES // 2, self._n_fft, dtype=torch.complex64)
+        frames = pairs.numpy().view(np.float32)
         power = torch.empty(_BLOCK_FRAMES, self._n_fft // 2 + 1)
         bands = torch.empty(_BLOCK_FRAMES, self._n_mels)
         products = [(power[:, g.frequencies], g.weights, bands[:, g.bands]) for g in self._groups]
-        n_blocks = (len(signal) - self._n_fft) // self._hop // _BLOCK_FRAMES + 1
-        mel = torch.empty(n_blocks, _BLOCK_FRAMES, self._n_mels)
-        for number, into in enumerate(mel):
-            start = number * _BLOCK_FRAMES * self._hop
-            window_pairs(signal[start:], self._hop, window, pairs.numpy().view(np.float32))
+        blocks = _blocks(starts)
+        mel = torch.empty(len(blocks), _BLOCK_FRAMES, self._n_mels)
+        for block, into in zip(blocks, mel, strict=True):
+            for clip, frame, rows in block:
+                window_pairs(waveforms[clip], frame, self._hop, window, frames[rows])
             spectrum = torch.fft.fft(pairs)
             power_of_pairs(spectrum.numpy().view(np.float64), power.numpy())
             for covered, weights, out in products:
@@ -107,6 +91,18 @@ class MelDecibels:
             torch.log10(bands.clamp_(min=_AMIN), out=into)
             into.mul_(10.0)
         return mel.flatten(0, 1)
+
+
+def _blocks(starts: Sequence[int]) -> list[list[tuple[int, int, slice]]]:
+    """Of each block the clips in it: which, from which of its frames on, as which pairs."""
+    blocks: list[list[tuple[int, int, slice]]] = [[] for _ in range(0, starts[-1], _BLOCK_FRAMES)]
+    for clip, (start, end) in enumerate(pairwise(starts)):
+        for number in range(start // _BLOCK_FRAMES, -(-end // _BLOCK_FRAMES)):
+            block = number * _BLOCK_FRAMES
+            first, last = max(start, block), min(end, block + _BLOCK_FRAMES)
+            rows = slice((first - block) // 2, (last - block) // 2)
+            blocks[number].append((clip, first - start, rows))
+    return blocks
 
 
 def _group(filters: Tensor) -> list[_Group]:

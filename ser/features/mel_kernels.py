@@ -16,16 +16,36 @@ _QUARTER = np.float32(0.25)
 
 
 @kernel
-def window_pairs(signal: Array, hop: int, window: Array, out: Array) -> None:
-    """Into `out` (frames / 2, 2 * n_fft) the windowed frames, two and two interleaved."""
+def window_pairs(clip: Array, frame: int, hop: int, window: Array, out: Array) -> None:
+    """Into `out` (frames / 2, 2 * n_fft) a clip's windowed frames, two and two interleaved.
+
+    The first is the clip's frame `frame`; they are centred, with zeros past the clip's ends.
+    """
     n = len(window)
+    edges = np.empty((2, n), np.float32)
     for pair in range(len(out)):
-        first = signal[2 * pair * hop : 2 * pair * hop + n]
-        second = signal[(2 * pair + 1) * hop : (2 * pair + 1) * hop + n]
-        row = out[pair]
-        for k in range(n):
-            row[2 * k] = first[k] * window[k]
-            row[2 * k + 1] = second[k] * window[k]
+        start = (frame + 2 * pair) * hop - n // 2
+        if start >= 0 and start + hop + n <= len(clip):
+            _interleave(clip[start : start + n], clip[start + hop :], window, out[pair])
+        else:
+            _within(clip, start, edges[0])
+            _within(clip, start + hop, edges[1])
+            _interleave(edges[0], edges[1], window, out[pair])
+
+
+@kernel
+def _interleave(first: Array, second: Array, window: Array, out: Array) -> None:
+    for k in range(len(window)):
+        out[2 * k] = first[k] * window[k]
+        out[2 * k + 1] = second[k] * window[k]
+
+
+@kernel
+def _within(clip: Array, start: int, frame: Array) -> None:
+    frame[:] = 0
+    first, last = max(start, 0), min(start + len(frame), len(clip))
+    if first < last:
+        frame[first - start : last - start] = clip[first:last]
 
 
 @kernel

@@ -11,6 +11,7 @@ from ser.audio import Waveform, centre_crop_or_pad
 from ser.errors import SerError
 from ser.features.base import JSON, Array, Feature
 from ser.features.mel import MelDecibels
+from ser.onednn import linear
 
 _DELTA_WIDTH = 9
 """Frames of the regression window of a delta, librosa's default."""
@@ -78,7 +79,7 @@ class Mfcc(Feature):
         """One (frames, n_features) array a clip, float32."""
         with torch.inference_mode():
             decibels, clips = self._decibels.joined(self.fitted(waveforms))
-            coefficients = decibels @ self._dct
+            coefficients = linear(decibels, self._dct)
             return [self._with_deltas(coefficients[clip]) for clip in clips]
 
     def fitted(self, waveforms: Sequence[Waveform]) -> Sequence[Waveform]:
@@ -105,5 +106,5 @@ class Mfcc(Feature):
 
     @cached_property
     def _dct(self) -> Tensor:
-        dct: Tensor = create_dct(self.n_mfcc, self.n_mels, norm="ortho")  # (n_mels, n_mfcc)
-        return dct
+        dct: Tensor = create_dct(self.n_mfcc, self.n_mels, norm="ortho")
+        return dct.T.contiguous()  # (n_mfcc, n_mels)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser.errors import SerError
-from ser.models.onednn import use_onednn
 from ser.models.speech_encoder import SpeechEncoder
+from ser.onednn import use_onednn
 
 _BATCH = 64
 _RATE = 5e-4  # of AdamW, down to zero by a cosine

@@ -16,9 +16,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ser.models import temporal_rows
-from ser.models.onednn import applies
 from ser.models.side_by_side import side_by_side
 from ser.models.temporal_rows import Clips, Options, clips_of
+from ser.onednn import applies
 
 __all__ = ["clips_of", "run_blocks", "train_blocks"]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ser.models import temporal_kernels as kernels
 from ser.models import temporal_kernels_backward as kernels_backward
-from ser.models.onednn import product
 from ser.models.temporal_kernels import Affine, Norm, Steps
 from ser.models.temporal_rows import Clips, Options
+from ser.onednn import product
 
 
 def forward(

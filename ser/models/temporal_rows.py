@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ser.models.onednn import add_product, product
+from ser.onednn import add_product, product
 
 FLOOR = 1e-8  # under the deviation's square root, where its gradient is still finite
 
@@ -43,7 +43,7 @@ class Options(NamedTuple):
         pasts: the dilation of each block, in rows: frames * clips.
         epsilon: of the normalisation.
         deviation: give the deviation over the clip's frames beside their mean.
-        onednn: multiply by oneDNN (`ser.models.onednn.applies`).
+        onednn: multiply by oneDNN (`ser.onednn.applies`).
     """
 
     pasts: list[int]

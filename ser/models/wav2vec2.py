@@ -22,9 +22,9 @@ from ser.models.dropout import nearest_rate, zeroed
 from ser.models.encoder import EncoderWeights
 from ser.models.finetuning import add_lora, train_heads, train_last
 from ser.models.frozen_part import FrozenPart
-from ser.models.onednn import linear
 from ser.models.pooling import running_statistics
 from ser.models.speech_encoder import SpeechEncoder
+from ser.onednn import linear
 
 FINETUNE = ("none", "last_n", "lora", "full")
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ser.models.onednn import use_onednn
 from ser.models.pooling import mask_of
 from ser.models.speech_encoder import RECEPTIVE_FIELD, SpeechEncoder, fill_up, padding_mask
+from ser.onednn import use_onednn
 
 
 class Wav2Vec2Encoder(SpeechEncoder):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from ser.models.onednn import use_onednn
 from ser.models.pooling import mask_of
 from ser.models.speech_encoder import RECEPTIVE_FIELD, SpeechEncoder, fill_up, padding_mask
+from ser.onednn import use_onednn
 
 _SAMPLE_RATE_HZ = 16_000
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ser.models.onednn import Linear, add_product, applies, use_blas, use_onednn
+from ser.onednn import Linear, add_product, applies, use_blas, use_onednn
 
 needs_onednn = pytest.mark.skipif(not applies(torch.ones(1, 1)), reason="torch without oneDNN")
 
