@@ -33,8 +33,8 @@ class Ridge(EmotionModel):
     projected out in which the means of the training speakers differ (nuisance attribute
     projection, Solomonoff, Campbell & Boardman, ICASSP 2005). Each view of the inputs gives a
     regression on ±1 targets, the classes of a corpus weighing the same, a corpus by the root of its
-    clips. Their weighted mean on clips of speakers left out gives the class means and the common
-    covariance of a linear discriminant. All of it is linear: one weight matrix at inference.
+    clips. Their weighted mean on clips of speakers left out gives a linear discriminant
+    (ser.models.discriminant). All of it is linear: one weight matrix at inference.
 
     With `enrolment` the model is fitted on inputs standardised speaker by speaker, and is adapted
     to a new speaker by clips without labels: by their mean and deviation, shrunk to the training
