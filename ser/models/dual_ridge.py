@@ -14,7 +14,8 @@ class DualRidge:
         clip_weight: weight of each clip in the error (clips,).
         n_classes: number of classes.
         penalty: of the squared weights.
-        remove: project out the directions in which speakers differ, classes taken out first.
+        remove: project out the directions in which speakers differ, classes taken out first; one
+            speaker has none.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class DualRidge:
         gram = self.gram[clips][:, clips]
         target, weight = self.target[clips], self.clip_weight[clips]
         inner, direction, inverse = gram, None, None
-        if self.remove:
+        if self.remove and len(torch.unique(self.speaker[clips])) > 1:
             direction = self._directions(clips)
             along = direction @ gram  # (speakers, clips)
             inverse = torch.linalg.pinv(along @ direction.T, rtol=1e-6, hermitian=True)

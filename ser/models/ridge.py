@@ -10,6 +10,7 @@ from torch import Tensor
 from ser.batch import Batch
 from ser.errors import SerError
 from ser.models.base import Batches, EmotionModel, require
+from ser.models.discriminant import fit_discriminant
 from ser.models.dual_ridge import DualRidge
 from ser.models.enrolment import Voice, adapted
 from ser.models.linear import UNSEEN
@@ -20,7 +21,6 @@ _log = logging.getLogger(__name__)
 _POOLED = ("mean", "std")
 _FOLDS = 4  # of the training speakers, for answers on speakers that a regression has not heard
 _PARTITIONS = 10  # into such folds; with one, UAR between corpora hung on the draw by 7 points
-_SHRINKAGE = 0.02  # of the decisions' covariance towards a multiple of the identity
 _DEVIATION_CLIPS = 10.0  # clips that the training speakers' deviation counts as
 
 
@@ -145,7 +145,7 @@ class Ridge(EmotionModel):
         answers, weight, offset = self._views(inputs, target, speaker, clip_weight)
         self.weight.copy_(weight / scale[:, None])
         self.bias.copy_(offset - centre @ (weight / scale[:, None]))
-        self._fit_discriminant(answers, target.repeat(_PARTITIONS))
+        self._fit_discriminant(answers, target.repeat(_PARTITIONS), int(speaker.max()) + 1)
 
     def _tell_of_silence(self, corpus: Tensor) -> None:
         heard = self.own_silence and not self.adapts
@@ -185,19 +185,13 @@ class Ridge(EmotionModel):
                     answers[number, fold] += mine.float() * share
         return answers.flatten(0, 1), weight, offset
 
-    def _fit_discriminant(self, answers: Tensor, target: Tensor) -> None:
-        """Class means (classes, classes) and the common precision of the answers."""
+    def _fit_discriminant(self, answers: Tensor, target: Tensor, n_speakers: int) -> None:
         counts = torch.bincount(target, minlength=self.n_classes)
         known = counts / counts.sum() if self.enrolment_clips else torch.ones(self.n_classes)
         self.log_prior.copy_(torch.where(counts > 0, known.log(), UNSEEN))
-        means = torch.zeros(self.n_classes, self.n_classes)
-        means.index_add_(0, target, answers)
-        means = means / counts.clamp(min=1)[:, None]
-        rest = answers - means[target]
-        covariance = rest.T @ rest / len(rest)
-        ridge = _SHRINKAGE * covariance.trace() / self.n_classes + 1e-6
-        self.precision.copy_(torch.linalg.inv(covariance + ridge * torch.eye(self.n_classes)))
+        means, precision = fit_discriminant(answers, target, n_speakers)
         self.class_means.copy_(means)
+        self.precision.copy_(precision)
 
     def _fit_speakers(self, inputs: Tensor, speaker: Tensor) -> None:
         """What a new speaker's statistics are shrunk to, and how strongly."""

@@ -239,3 +239,16 @@ def test_of_one_speaker_the_folds_are_of_clips() -> None:
     folds = _speaker_folds(torch.zeros(10, dtype=torch.long), 4, 0)
     assert sorted(torch.cat(folds).tolist()) == list(range(10))
     assert all(0 < len(fold) < 10 for fold in folds)
+
+
+def test_one_speaker_has_no_directions_to_take_out() -> None:
+    inputs = torch.randn(50, 200, generator=torch.Generator().manual_seed(0)).double()
+    clips, one = torch.arange(50), torch.zeros(50, dtype=torch.long)
+    target = (clips * 7 % 11) % 4
+    weight = (1 / torch.bincount(target).double())[target]
+    gram = inputs @ inputs.T
+    solved = [
+        DualRidge(gram, target, one, weight, 4, 1.0, remove).solve(clips)
+        for remove in (True, False)
+    ]
+    torch.testing.assert_close(solved[0], solved[1], rtol=0, atol=0)
