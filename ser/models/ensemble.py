@@ -1,6 +1,6 @@
 """TIM-Net and two readings of an encoder joined, late or by the summaries of the trained ones."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ser.batch import Batch
 from ser.errors import SerError
 from ser.loss import Mixed
-from ser.models.base import Batches, EmotionModel, check_choice, moved, require
+from ser.models.base import Batches, EmotionModel, check_choice, moved
 from ser.models.linear import class_weights
 from ser.models.ridge import Ridge
 from ser.models.tim import TimNet
@@ -110,23 +110,9 @@ class Ensemble(EmotionModel):
         return self.ridge is not None
 
     def refit(self, batches: Batches) -> None:
-        """Solve the regression; on one speaker's clips it is left without an opinion.
-
-        How far its answers spread is learned from speakers left out. With none to leave out it
-        would be sure of itself on every new voice, and outvote the trained arms.
-        """
-        if self.ridge is None:
-            return
-        speakers: set[int] = set()
-
-        def noted() -> Iterator[Batch]:
-            for batch in batches():
-                speakers.update(require(batch.speaker, "speaker").tolist())
-                yield batch
-
-        self.ridge.fit(noted)
-        if len(speakers) < 2:
-            self.ridge.precision.zero_()
+        """Solve the regression."""
+        if self.ridge is not None:
+            self.ridge.fit(batches)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (batch, n_classes)."""

@@ -133,15 +133,6 @@ def test_a_model_trained_again_joins_its_arms_as_validation_had_it() -> None:
     assert again.meta_weight.equal(first.meta_weight) and again.meta_bias.equal(first.meta_bias)
 
 
-def test_a_regression_on_one_speaker_does_not_decide() -> None:
-    model = ensemble("mean_logits", ridge_share=0.4).eval()
-    batch = random_batch(24, 0)
-    model.fit(lambda: [batch._replace(speaker=torch.zeros(24, dtype=torch.long))])
-    with torch.no_grad():
-        trained = model._join(*model._arms(batch))
-        assert model(batch).argmax(1).equal(trained.argmax(1))
-
-
 def test_an_ensemble_does_not_adapt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RIDGE, "enrolment", "all")
     with pytest.raises(SerError, match="model=ridge_enrolled"):
