@@ -14,8 +14,8 @@ class OptionError(SerError):
     """An option that the code does not know, or one that it lacks."""
 
 
-def written_otherwise(path: Path, error: OptionError) -> SerError:
-    """What a run or a checkpoint gets whose options are those of another version of this code."""
+def made_by_other_code(path: Path, error: OptionError) -> SerError:
+    """The error of a run or a checkpoint whose options are those of another version of the code."""
     return SerError(
         f"{path} was written by another version of this code: {error} Take that version (run.json "
         "has its commit), or train again."

@@ -10,7 +10,7 @@ from torch import nn
 
 from ser.assemble import build_features, build_model, check_front_end
 from ser.checkpoint import load_checkpoint
-from ser.errors import OptionError, SerError, written_otherwise
+from ser.errors import OptionError, SerError, made_by_other_code
 from ser.features import Feature
 from ser.models.encoder import EncoderWeights
 from ser.predict import Recognizer
@@ -34,7 +34,7 @@ def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
         check_front_end(path, card, features)
         model = build_model(OmegaConf.create(model_options), features, card["classes"])
     except OptionError as error:
-        raise written_otherwise(path, error) from error
+        raise made_by_other_code(path, error) from error
     weights = {
         key.removeprefix("model."): value
         for key, value in checkpoint["state_dict"].items()

@@ -25,7 +25,7 @@ from ser.checkpoint import SafeCheckpointIO, load_checkpoint
 from ser.confidence import abstention_scores, at_temperature, calibrate
 from ser.config import check, plain
 from ser.data import EmotionDataModule, check_factors
-from ser.errors import OptionError, SerError, written_otherwise
+from ser.errors import OptionError, SerError, made_by_other_code
 from ser.fitting import Job, build_trainer, fit, fit_again
 from ser.metrics import class_report, confusion, score_groups
 from ser.model_card import write_model_card
@@ -96,7 +96,7 @@ def _resume(asked: DictConfig, tracker: Tracker) -> float:
     try:
         job = prepare(cfg)
     except OptionError as error:
-        raise written_otherwise(folder.path, error) from error
+        raise made_by_other_code(folder.path, error) from error
     if folder.last.is_file():
         check_front_end(folder.last, load_checkpoint(folder.last)["ser"], job.features)
     _check_same_speech(folder, tracker, state["run_id"], job.material)
