@@ -14,8 +14,17 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def kernel(function: Kernel) -> Kernel:
     """The function compiled; it leaves the interpreter's lock alone, and NaN stays NaN."""
+    return _compiled(function, {})
+
+
+def inlined(function: Kernel) -> Kernel:
+    """The same, to be called by kernels alone: its code becomes part of theirs."""
+    return _compiled(function, {"forceinline": True})
+
+
+def _compiled(function: Kernel, more: dict[str, Any]) -> Kernel:
     compiled: Any
-    options: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}} | more
     try:
         compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder to keep it in can be written: compiled anew in each process

@@ -45,8 +45,8 @@ class LogMel(Feature):
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (frames, n_mels) array a clip, float32."""
         with torch.inference_mode():
-            # copies: a view would keep the frames of all clips alive
-            return [decibels.clone().numpy() for decibels in self._decibels(waveforms)]
+            decibels, clips = self._decibels(waveforms)
+            return [decibels[:, clip].T.contiguous().numpy() for clip in clips]
 
     @cached_property
     def _decibels(self) -> MelDecibels:

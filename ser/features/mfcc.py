@@ -78,9 +78,9 @@ class Mfcc(Feature):
     def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
         """One (frames, n_features) array a clip, float32."""
         with torch.inference_mode():
-            decibels, clips = self._decibels.joined(self.fitted(waveforms))
-            coefficients = linear(decibels, self._dct)
-            return [self._with_deltas(coefficients[clip]) for clip in clips]
+            decibels, clips = self._decibels(self.fitted(waveforms))
+            coefficients = linear(self._dct, decibels.T)
+            return [self._with_deltas(coefficients[:, clip]) for clip in clips]
 
     def fitted(self, waveforms: Sequence[Waveform]) -> Sequence[Waveform]:
         """The clips, cropped or padded to n_samples where that is asked for."""
@@ -89,15 +89,11 @@ class Mfcc(Feature):
         return [centre_crop_or_pad(waveform, self.n_samples) for waveform in waveforms]
 
     def _with_deltas(self, coefficients: Tensor) -> Array:
-        """(frames, n_mfcc) to (frames, n_features)."""
-        features: Array
-        if self.deltas == 0:
-            features = coefficients.numpy()
-            return features
-        orders = [coefficients.T]  # (n_mfcc, frames)
+        """(n_mfcc, frames) to (frames, n_features)."""
+        orders = [coefficients]
         for _ in range(self.deltas):
             orders.append(compute_deltas(orders[-1], win_length=_DELTA_WIDTH))
-        features = torch.cat(orders).T.contiguous().numpy()
+        features: Array = torch.cat(orders).T.contiguous().numpy()
         return features
 
     @cached_property
