@@ -84,8 +84,13 @@ def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Value
 
 def nll(probabilities: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     """Mean negative log-likelihood of the truth, in nats (scikit-learn's log_loss)."""
+    return float(clip_nll(probabilities, truth).mean())
+
+
+def clip_nll(probabilities: npt.ArrayLike, truth: npt.ArrayLike) -> Values:
+    """The negative log-likelihood of each clip's truth, in nats (clips,)."""
     logs = _logs(probabilities)
-    return float(-logs[np.arange(len(logs)), np.asarray(truth, dtype=np.intp)].mean())
+    return np.asarray(-logs[np.arange(len(logs)), np.asarray(truth, dtype=np.intp)])
 
 
 def brier(probabilities: npt.ArrayLike, truth: npt.ArrayLike) -> float:

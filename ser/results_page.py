@@ -12,7 +12,7 @@ from ser.errors import SerError
 from ser.protocol import CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
 from ser.report import OVERALL, UNKNOWN, markdown
-from ser.results_table import ALL, WITHOUT_TESS, Results
+from ser.results_table import ALL, LOG_LOSS, WITHOUT_TESS, Results
 from ser.run_folder import write_text
 
 HASH_CHARACTERS = 12
@@ -21,7 +21,8 @@ PART_NAMES = {ALL: "all clips", WITHOUT_TESS: "all but TESS"}
 INTERVALS = (
     "Each figure is the mean over the seeds ± sd, with its 95 % interval [low, high] from a "
     "bootstrap over speakers and their clips. UAR is the mean recall over the classes, WAR the "
-    "share of clips that are right; test clips are pooled over the folds and scored once."
+    "share of clips that are right, log loss (lower is better) the mean of -ln of the probability "
+    "of the truth, calibrated on validation; test clips are pooled over the folds and scored once."
 )
 
 
@@ -76,7 +77,8 @@ def overall_cells(
     for arm, of_arm in _ranked(figures):
         overall = of_arm[of_arm["part"] == ALL]
         row = {"arm": _arm_cell(arm), "seeds": str(of_arm["seeds"].iloc[0])}
-        row |= {label: _cell(overall, "metric", key) for key, label in OVERALL.items()}
+        columns = OVERALL | {LOG_LOSS: "log loss"}
+        row |= {label: _cell(overall, "metric", key) for key, label in columns.items()}
         rows.append(row)
     if not any(arm.model == CHANCE for arm in protocol.arms):
         rows.append({"arm": "chance", "UAR": f"{1 / len(protocol.classes):.3f}"})
@@ -91,17 +93,24 @@ def test_cells(results: Results) -> pd.DataFrame:
     """The paired tests as text."""
     tests = results.tests
     pairs = zip(tests["arm"], tests["against"], strict=True)
-    spans = zip(tests["uar_difference"], tests["low"], tests["high"], strict=True)
     return pd.DataFrame(
         {
             "arm": [f"{_arm_cell(a)} against {_arm_cell(b)}" for a, b in pairs],
-            "UAR difference": [f"{d:+.3f} [{low:+.3f}, {high:+.3f}]" for d, low, high in spans],
+            "UAR difference": _spans(tests[["uar_difference", "low", "high"]]),
             "p": tests["p"].map(_p),
             "p (Holm)": tests["p_holm"].map(_p),
             "McNemar p": tests["mcnemar"].map(_p),
             "McNemar p (Holm)": tests["mcnemar_holm"].map(_p),
+            "log loss difference": _spans(tests.filter(regex="^log_loss_(difference|low|high)$")),
+            "log loss p": tests["log_loss_p"].map(_p),
+            "log loss p (Holm)": tests["log_loss_p_holm"].map(_p),
         }
     )
+
+
+def _spans(values: pd.DataFrame) -> list[str]:
+    """Differences with their intervals."""
+    return [f"{d:+.3f} [{low:+.3f}, {high:+.3f}]" for d, low, high in values.to_numpy()]
 
 
 def title_of(protocol: Protocol) -> str:
@@ -188,9 +197,10 @@ def _about_tests(results: Results) -> str:
         else ""
     )
     return (
-        f"Paired tests of `{results.reference}`{chosen} on the same clips. The difference of UAR, "
-        "its interval and p are from a bootstrap over speakers; McNemar's exact test compares the "
-        "clips that are right, takes clips as independent, and has the largest p over the seeds. "
+        f"Paired tests of `{results.reference}`{chosen} on the same clips. The differences of UAR "
+        "and log loss, their intervals and p are from a bootstrap over speakers; McNemar's exact "
+        "test compares the clips that are right, takes clips as independent, and has the largest p "
+        "over the seeds. "
         "Holm's correction is over the column."
     )
 

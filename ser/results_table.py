@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ser.calibration import clip_nll
 from ser.errors import SerError
 from ser.metrics import TESS, Counts, class_recall, confusion, macro_f1, uar, war
-from ser.protocol import CHANCE, Arm, Protocol, seed_averaged
+from ser.protocol import CHANCE, PROBABILITY, Arm, Protocol, seed_averaged
 from ser.statistics import (
     N_DRAWS,
     WHOLE_FROM,
+    Difference,
     Metric,
     Values,
     Weights,
@@ -26,9 +28,13 @@ from ser.statistics import (
 )
 
 OVERALL: dict[str, Metric] = {"uar": uar, "war": war, "macro_f1": macro_f1}
+LOG_LOSS = "log_loss"
 ALL, WITHOUT_TESS = "all", "without_tess"
 ENSEMBLE = "ensemble"
+_LOSS_COLUMNS = ("log_loss_difference", "log_loss_low", "log_loss_high", "log_loss_p")
 Rows = npt.NDArray[np.bool_]
+Drawn = tuple[float, Values]
+"""A figure as measured, and on each draw."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,13 @@ class Results:
     figures: pd.DataFrame
     """One row an arm, part and metric: arm, model, average_of, seeds, commit, manifest, part,
     clips, metric, value (mean over seeds), low, high, seed_sd, fold_mean, fold_sd (NaN where there
-    is one). Parts: all, without_tess, corpus/<name>; metrics: uar, war, macro_f1,
-    recall/<emotion>."""
+    is one). Parts: all, without_tess, corpus/<name>; metrics: uar, war, macro_f1, and of all clips
+    log_loss (of the calibrated probabilities, in nats) and recall/<emotion>."""
     folds: pd.DataFrame
     """One row an arm, seed and fold: arm, seed, fold, clips, uar, war, macro_f1."""
     tests: pd.DataFrame
-    """One row a pair: arm, against, uar_difference, low, high, p, p_holm, mcnemar, mcnemar_holm."""
+    """One row a pair: arm, against, uar_difference, low, high, p, p_holm, mcnemar, mcnemar_holm,
+    log_loss_difference, log_loss_low, log_loss_high, log_loss_p, log_loss_p_holm."""
     reference: str
     """The arm that is tested against the others."""
     chosen: bool
@@ -62,7 +69,8 @@ def compute_results(
     weights = draw_clips(protocol.clips, n_draws=n_draws)
     paired = draw_clips(protocol.clips, n_draws=n_draws, whole_from=WHOLE_FROM)
     folds = _fold_table(arms, protocol)
-    draws: dict[str, tuple[float, Values]] = {}
+    draws: dict[str, Drawn] = {}
+    losses: dict[str, Drawn] = {}
     rows = []
     for arm in arms:
         over_folds = folds[folds["arm"] == arm.name]
@@ -79,9 +87,13 @@ def compute_results(
                 if part == ALL and name in OVERALL:
                     row |= _over_folds(over_folds, name)
                 rows.append(row)
+        loss = _losses(arm, protocol)
+        row = _row(arm, protocol, ALL, len(protocol.clips), LOG_LOSS)
+        rows.append(row | _summary(list(loss.mean(1)), _mean_draws(weights, loss)))
+        losses[arm.name] = float(loss.mean()), _mean_draws(paired, loss)
     known = [arm for arm in protocol.arms if arm.model != CHANCE] or list(protocol.arms)
     leader, chosen_by_uar = _reference(known, reference, draws)
-    tests = _test_table(leader, known, arms, draws)
+    tests = _test_table(leader, known, arms, draws, losses)
     return Results(pd.DataFrame(rows), folds, tests, leader.name, chosen_by_uar)
 
 
@@ -121,6 +133,18 @@ def _drawn(arm: Arm, protocol: Protocol, metric: Metric, rows: Rows, weights: We
     of_rows = weights if rows.all() else weights[:, rows]
     seeds = [metric_draws(of_rows, t[rows], protocol.classes, metric) for t in arm.tables]
     return np.asarray(np.mean(seeds, axis=0))
+
+
+def _losses(arm: Arm, protocol: Protocol) -> Values:
+    """Each clip's negative log-likelihood under each seed: (seeds, clips)."""
+    columns = [f"{PROBABILITY}{name}" for name in protocol.classes]
+    truth = protocol.clips["truth"].map(protocol.classes.index)
+    return np.stack([clip_nll(table[columns], truth) for table in arm.tables])
+
+
+def _mean_draws(weights: Weights, values: Values) -> Values:
+    """The mean over the clips and seeds (seeds, clips) on each draw."""
+    return np.asarray(weights @ values.mean(0) / weights.sum(1))
 
 
 def _row(arm: Arm, protocol: Protocol, part: str, clips: int, metric: str) -> dict[str, object]:
@@ -163,9 +187,7 @@ def _fold_table(arms: Sequence[Arm], protocol: Protocol) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _reference(
-    arms: list[Arm], named: str | None, draws: dict[str, tuple[float, Values]]
-) -> tuple[Arm, bool]:
+def _reference(arms: list[Arm], named: str | None, draws: dict[str, Drawn]) -> tuple[Arm, bool]:
     """The arm to test, and whether its UAR chose it."""
     wanted = [arm for arm in arms if arm.name == (named or ENSEMBLE)]
     if wanted:
@@ -179,7 +201,11 @@ def _reference(
 
 
 def _test_table(
-    leader: Arm, known: list[Arm], arms: list[Arm], draws: dict[str, tuple[float, Values]]
+    leader: Arm,
+    known: list[Arm],
+    arms: list[Arm],
+    uars: dict[str, Drawn],
+    losses: dict[str, Drawn],
 ) -> pd.DataFrame:
     """The reference against every other arm and its seed average; average against average, too.
 
@@ -191,17 +217,22 @@ def _test_table(
     pairs = [(leader, other) for other in [*others, *rivals]]
     if leader.name in average:
         pairs += [(average[leader.name], average.get(arm.name, arm)) for arm in others]
+    of_uar, of_loss = ["uar_difference", "low", "high", "p"], list(_LOSS_COLUMNS)
     rows = []
     for a, b in pairs:
-        (value_a, draws_a), (value_b, draws_b) = draws[a.name], draws[b.name]
-        mean, low, high, p = difference_of(value_a - value_b, draws_a - draws_b)
-        row = {"arm": a.name, "against": b.name, "uar_difference": mean}
-        rows.append(row | {"low": low, "high": high, "p": p, "mcnemar": _mcnemar(a, b)})
-    columns = ["arm", "against", "uar_difference", "low", "high", "p", "mcnemar"]
-    table = pd.DataFrame(rows, columns=columns)
-    for column in ("p", "mcnemar"):
+        row = {"arm": a.name, "against": b.name, "mcnemar": _mcnemar(a, b)}
+        row |= zip(of_uar, _difference(uars, a, b), strict=True)
+        row |= zip(of_loss, _difference(losses, a, b), strict=True)
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=["arm", "against", *of_uar, "mcnemar", *of_loss])
+    for column in ("p", "mcnemar", _LOSS_COLUMNS[-1]):
         table[f"{column}_holm"] = holm(list(table[column]))
     return table
+
+
+def _difference(of: dict[str, Drawn], a: Arm, b: Arm) -> Difference:
+    (value_a, draws_a), (value_b, draws_b) = of[a.name], of[b.name]
+    return difference_of(value_a - value_b, draws_a - draws_b)
 
 
 def _mcnemar(a: Arm, b: Arm) -> float:

@@ -40,7 +40,7 @@ def test_chance_alone_is_an_arm(tmp_path):
 
 def test_the_csv_has_commit_manifest_and_command_in_every_row(folder):
     table = pd.read_csv(folder / "results.csv")
-    assert len(table) == 5 * (3 + 3 + 3 * 3)  # arms × (overall, recalls, three metrics a part)
+    assert len(table) == 5 * (4 + 3 + 3 * 3)  # arms × (overall, recalls, three metrics a part)
     for column, value in {"commit": "0123456789ab", "manifest": "a" * 64}.items():
         assert set(table[column]) == {value}
     assert set(table["command"]) == {"python sweep.py"}

@@ -51,7 +51,7 @@ def test_a_section_says_what_was_run_and_from_what(several):
 def test_the_main_table_has_arms_averages_and_chance_with_intervals(several):
     _, results, text = several
     header, *rows = rows_of(text, "arm")
-    assert header == ["arm", "seeds", "UAR", "WAR", "macro F1"]
+    assert header == ["arm", "seeds", "UAR", "WAR", "macro F1", "log loss"]
     names = [row[0] for row in rows]
     assert names[-1] == "chance" and rows[-1][2] == "0.333"
     assert set(names[:-1]) == {f"`{arm}`{end}" for arm in ARMS for end in ("", AVERAGED)}
