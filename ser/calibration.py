@@ -51,17 +51,23 @@ class Abstention(NamedTuple):
 
 
 def fit_temperature(probabilities: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """The T that makes softmax(log p / T) likeliest on held-out clips (Guo et al. 2017).
+    """The T at which softmax(log p / T) fits held-out clips best (Guo et al. 2017).
 
-    It is 1.0, with a log line, where these clips do not determine one: all of them right or the
-    answers unrelated to the truth (the best T has no end), or every T alike.
+    Of n clips the truth counts (n + 1) / (n + 2), the other classes share the rest (Platt 1999,
+    Probabilistic outputs for support vector machines, section 2.2): so few clips that are all
+    right do not say that the model is never wrong. It is 1.0, with a log line, where the clips do
+    not determine one: answers unrelated to the truth (the best T has no end), or every T alike.
     """
     from scipy.optimize import minimize_scalar
 
     logs, classes = _logs(probabilities), np.asarray(truth, dtype=np.intp)
+    n_clips, n_classes = logs.shape
+    target = np.full(logs.shape, 1 / (n_clips + 2) / (n_classes - 1))
+    target[np.arange(n_clips), classes] = 1 - 1 / (n_clips + 2)
 
     def loss(log_temperature: float) -> float:
-        return nll(_softmax(logs / np.exp(log_temperature)), classes)
+        fitted = _logs(_softmax(logs / np.exp(log_temperature)))
+        return float(-(target * fitted).sum(axis=1).mean())
 
     low, high = np.log(TEMPERATURES)
     solved = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})

@@ -120,13 +120,21 @@ def test_a_temperature_that_divides_by_nothing_is_refused():
     ("probabilities", "truth"),
     [
         (np.full((40, 4), 0.25), np.arange(40) % 4),  # flat: every temperature alike
-        (np.tile([0.7, 0.2, 0.1], (30, 1)), np.zeros(30, int)),  # all right: best T is 0
         (np.tile([0.7, 0.2, 0.1], (30, 1)), np.arange(30) % 3),  # unrelated: best T is infinite
         (np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0])),  # one-hot and all right
     ],
 )
 def test_what_determines_no_temperature_leaves_all_as_it_is(probabilities, truth):
     assert calibration.fit_temperature(probabilities, truth) == 1.0
+
+
+@pytest.mark.parametrize("certainty", [0.6, 0.97, 0.9999])
+def test_of_thirty_clips_that_are_all_right_the_next_may_be_wrong(certainty):
+    rest = (1 - certainty) / 2
+    probabilities, truth = np.tile([certainty, rest, rest], (30, 1)), np.zeros(30, int)
+    temperature = calibration.fit_temperature(probabilities, truth)
+    mended = calibration.apply_temperature(probabilities, temperature)
+    np.testing.assert_allclose(mended[:, 0], 31 / 32, atol=1e-4)
 
 
 def test_risk_coverage_by_hand():
