@@ -16,7 +16,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 .PHONY: setup
-setup: $(VENV)/.ready  ## make the environment from the lock (about 6 GB, 3 minutes)
+setup: $(VENV)/.ready  ## make the environment from the lock (about 6 GB, 3 to 8 minutes, by the network)
 
 .PHONY: demo
 demo: setup  ## train, evaluate and report the ensemble on synthetic speech made on this machine

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ser.augment import Augmented
 from ser.babble import Voices
 from ser.cache import Clip, FeatureCache, FeatureStore
 from ser.config import build, plain, settle_encoder
+from ser.corpora.base import CorpusNotFoundError
 from ser.data import EmotionDataModule
 from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
+from ser.run_folder import RunFolder
 from ser.speech import Speech, open_speech
 from ser.splits import Split, check_classes
 
@@ -46,6 +48,21 @@ def open_material(cfg: DictConfig) -> Material:
     if split.shares_speakers:
         log.warning("split=%s shares speakers between train and test.", split.name)
     return Material(speech, split)
+
+
+def material_of_run(folder: RunFolder, root: str | None) -> tuple[DictConfig, Material]:
+    """A run's own configuration and speech, which lies in `root` where it was moved there."""
+    own = OmegaConf.load(folder.config)
+    assert isinstance(own, DictConfig)
+    if root is not None:
+        own.dataset.root = str(Path(root).absolute())
+    try:
+        return own, open_material(own)
+    except CorpusNotFoundError as error:
+        raise SerError(
+            f"{folder.path}: its speech is not where it lay. {error} For this run say where: "
+            f"python evaluate.py run={folder.path} dataset_root=FOLDER."
+        ) from error
 
 
 def speech_of(cfg: DictConfig) -> Speech:

@@ -28,9 +28,11 @@ def read_audio(path: Path) -> tuple[npt.NDArray[np.float32], int]:
         Samples (samples, channels), full scale is 1, and the sample rate in hertz.
 
     Raises:
-        SerError: the file is missing, a git-lfs pointer, not audio, holds no samples, or is an MP3
-            of which only the beginning can be decoded.
+        SerError: the file is missing, a folder, a git-lfs pointer, not audio, holds no samples, or
+            is an MP3 of which only the beginning can be decoded.
     """
+    if path.is_dir():
+        raise SerError(f"{path} is a folder: name a file in it.")
     if not path.is_file():
         raise SerError(
             f"{path}: there is no such file. The manifest may be older than the folder: list the "
@@ -64,12 +66,16 @@ def _decode(file: soundfile.SoundFile) -> npt.NDArray[np.float32]:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    with path.open("rb") as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            return (
-                f"{path}: this is a git-lfs pointer and not the audio. Run `git lfs pull` in the "
-                "clone, or download the corpus with `ser data download`."
-            )
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(len(_LFS_POINTER))
+    except OSError as denied:
+        return f"{path}: cannot be opened ({denied.strerror}). Make it readable, or leave it out."
+    if beginning == _LFS_POINTER:
+        return (
+            f"{path}: this is a git-lfs pointer and not the audio. Run `git lfs pull` in the "
+            "clone, or download the corpus with `ser data download`."
+        )
     return f"{path}: cannot be decoded as audio ({error}). Remove it or fetch it again."
 
 

@@ -32,7 +32,7 @@ def reliability_figure(
     `raw`, `scaled`, `right: (clips,)`. One panel where nothing was scaled. `temperature` is None
     where the clips come from several models, each with its own.
     """
-    figure = new_figure(9.6, 5.6, title)
+    figure = new_figure(9.6, 6.2, title)
     panels = [("before scaling (T = 1)", raw)]
     after = "its own T for each fold" if temperature is None else f"T = {temperature:.2f}"
     if not np.array_equal(raw, scaled):
@@ -46,8 +46,7 @@ def reliability_figure(
         _histogram(bottom, confidence, right)
     tops[0].set_ylabel("accuracy in the bin", fontsize=11)
     bottoms[0].set_ylabel("share of clips, %", fontsize=11)
-    handles, labels = tops[0].get_legend_handles_labels()
-    tops[0].legend(handles, labels, loc="upper left", fontsize=9, frameon=False)
+    _legend_below(tops[0], -0.02, 4)
     return figure
 
 
@@ -73,7 +72,7 @@ def risk_coverage_figure(
     axes.set_xlabel("coverage: share of clips that are answered, %", fontsize=11)
     axes.set_ylabel("risk: share of those that are wrong, %", fontsize=11)
     axes.set(xlim=(0, 101), ylim=(0, max(5.0, 1.35 * error)))
-    axes.legend(loc="upper left", fontsize=9, frameon=False)
+    _legend_below(axes, -0.15, 2)
     unframed(axes)
     return figure
 
@@ -114,9 +113,17 @@ def _histogram(axes: "Axes", confidence: Values, right: Flags) -> None:
     )
     for name, value, colour in means:
         axes.axvline(value, color=colour, linewidth=1.6, label=f"{name} {value:.3f}")
-    axes.legend(loc="upper left", fontsize=9, frameon=False)
     axes.set_xlabel("confidence", fontsize=11)
+    _legend_below(axes, -0.45, 2)
     unframed(axes)
+
+
+def _legend_below(axes: "Axes", top: float, ncols: int) -> None:
+    """Under the axes, where it hides nothing: its upper edge at `top` of their height."""
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, top), ncols=ncols, fontsize=9, frameon=False,
+        columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
 
 
 def _ideal(error: float) -> tuple[Values, Values]:

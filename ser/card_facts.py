@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
 
+from ser.calibration import NEVER
 from ser.corpora import CORPORA
 from ser.errors import SerError
 from ser.features import Embedding, EncoderFrames, Feature
@@ -91,9 +93,14 @@ def sharing_text(table: pd.DataFrame, split: Split) -> str:
     )
 
 
-def limits_of(table: pd.DataFrame, split: Split, synthetic: bool) -> list[str]:
-    """What the training data leave open, each found in the manifest."""
-    heard = table[table["id"].isin(split.train + split.val)]
+def limits_of(
+    table: pd.DataFrame, split: Split, synthetic: bool, *, val_trained: bool
+) -> list[str]:
+    """What the training data leave open, each found in the manifest.
+
+    `val_trained`: in the end the model, or a part of it, was fitted on validation too.
+    """
+    heard = table[table["id"].isin(split.train + (split.val if val_trained else ()))]
     limits = [] if synthetic else [_how_recorded(heard)]
     limits += _few(heard, table[table["id"].isin(split.test)])
     limits += _sex_limits(heard)
@@ -165,6 +172,21 @@ def _corpus_limits(heard: pd.DataFrame) -> list[str]:
     if heard["language"].nunique() > 1 and (languages == 1).all():
         limits.append("Each corpus is in one language: language and corpus cannot be told apart.")
     return limits
+
+
+def abstention_text(card: Mapping[str, Any]) -> str:
+    """When the model may be asked to abstain; empty where its checkpoint has no threshold."""
+    below = card.get("abstain_below")
+    if below is None:
+        return ""
+    if below < NEVER:
+        return (
+            f"Below a confidence of {below:.3f} it may be asked to abstain (threshold chosen on "
+            "validation)."
+        )
+    target = card.get("abstain_target_accuracy")
+    named = "the target accuracy" if target is None else f"the target accuracy of {target:.2f}"
+    return f"No confidence gave {named} on validation: with `--abstain` every clip is `uncertain`."
 
 
 def calibration_text(metrics: Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ser.corpora import CORPORA, find_corpora
 from ser.corpora.base import Corpus, Published, Utterance, audio_files
+from ser.corpora.folder import Folder
 from ser.errors import SerError
 from ser.labels import NATIVE, classes_of
 from ser.manifest import KNOWN, survey, usable
@@ -42,33 +43,78 @@ class Report:
     rates_hz: tuple[int, ...]
     n_stereo: int
     problems: tuple[tuple[Path, str], ...]
+    n_unnamed: int
+    """Problem files whose name or manifest row gives no clip, so that `clips` counts none."""
+    n_copies: int
+    """Problem files that are further files of clips, each counted once."""
     notes: tuple[str, ...]
 
     @property
     def is_complete(self) -> bool:
         """Whether every published clip is there and nothing is wrong but the published faults."""
-        surprising = [reason for _, reason in self.problems if not reason.startswith(KNOWN)]
-        return self.clips.found == (self.clips.published or self.clips.found) and not surprising
+        return self._has_published_clips and not self._n_surprising
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of the corpus, and no more: nothing is published of some."""
+        n = self._n_surprising
+        faults = [f"{n} problem file{'s' * (n > 1)}"] if n else []
+        if not self._has_published_clips:
+            faults.insert(0, "not as published")
+        if faults:
+            return ", ".join(faults)
+        if self.clips.published:
+            return "complete"
+        return "only known faults" if self.problems else "no problem files"
+
+    @property
+    def _has_published_clips(self) -> bool:
+        return self.clips.found == (self.clips.published or self.clips.found)
+
+    @property
+    def _n_surprising(self) -> int:
+        return sum(not reason.startswith(KNOWN) for _, reason in self.problems)
 
 
 def corpora_at(root: Path) -> list[Corpus]:
     """Open what lies at `root`: a data folder with one folder a corpus, or one corpus's folder.
 
-    A single corpus is recognised by the names of its files. Raises SerError where nothing is.
+    A single corpus is recognised by the names of its files. A file is a manifest of `folder`, and
+    so is a folder most of whose files are no corpus's but lie as `folder` wants them. Raises
+    SerError where nothing is recognised.
     """
     root = Path(root)
+    if root.is_file():
+        return [Folder(root)]
     found = find_corpora(root)
     if found:
         return [CORPORA[name](folder) for name, folder in found.items()]
     paths = list(audio_files(root)) if root.is_dir() else []
     corpora = [corpus(root) for corpus in CORPORA.values() if corpus.folders]
-    scores = [sum(isinstance(one.parse(path), Utterance) for path in paths) for one in corpora]
-    if not any(scores):
+    read = [{path for path in paths if _reads(corpus, path)} for corpus in corpora]
+    n_read = len(set().union(*read))
+    if 2 * n_read <= len(paths) and _lies_as_folder(root, paths):
+        return [Folder(root)]
+    if not n_read:
+        names = ", ".join(corpus.name for corpus in corpora)
         raise SerError(
             f"No corpus was recognised in {root.absolute()}: neither folders called like one "
-            f"({', '.join(CORPORA)}) nor files named like one's ({len(paths)} audio files there)."
+            f"({names}) nor files named like one's ({len(paths)} audio files there). For speech of "
+            "your own give a folder with one folder an emotion, or its manifest (docs/data.md)."
         )
-    return [corpora[scores.index(max(scores))]]
+    return [max(zip(corpora, read, strict=True), key=lambda pair: len(pair[1]))[0]]
+
+
+def _reads(corpus: Corpus, path: Path) -> bool:
+    return isinstance(corpus.parse(path), Utterance)
+
+
+def _lies_as_folder(root: Path, paths: Sequence[Path]) -> bool:
+    """Whether there is a manifest, or most of the files lie in folders called by an emotion."""
+    folder = Folder(root)
+    if folder.manifest() is not None:
+        return True
+    return 2 * sum(_reads(folder, path) for path in paths) > len(paths)
 
 
 def check_corpora(
@@ -98,20 +144,33 @@ def render(report: Report) -> RenderableType:
         f"{report.hours:.2f} h usable; {', '.join(f'{rate} Hz' for rate in report.rates_hz)}; "
         f"{report.n_stereo} stereo clips (mixed down)"
     )
-    verdict = "complete" if report.is_complete else "not as published, or with problem files"
     return Group(
         Text(head),
         _table("emotion", (*report.by_emotion, report.clips, report.speakers)),
         _table("speaker", report.by_speaker),
         *(Text(note) for note in report.notes),
-        Text(f"{len(report.problems)} problem files, left out{':' if report.problems else ''}"),
+        Text(_problem_line(report)),
         problems,
-        Text(f"{report.corpus}: {verdict}"),
+        Text(f"{report.corpus}: {report.verdict}"),
     )
 
 
+def _problem_line(report: Report) -> str:
+    """How many files are left out, and which of them are in none of the counts above."""
+    said = f"{len(report.problems)} problem files, left out"
+    apart = []
+    if report.n_unnamed:
+        apart.append(f"{report.n_unnamed} whose name or row gives no clip")
+    if report.n_copies:
+        apart.append(f"{report.n_copies} further files of clips")
+    if apart:
+        said += f" (not counted above: {', '.join(apart)})"
+    return f"{said}:" if report.problems else said
+
+
 def _report(corpus: Corpus, table: pd.DataFrame, notes: tuple[str, ...]) -> Report:
-    named = table[table["emotion"] != ""].drop_duplicates("id")
+    understood = table["emotion"] != ""
+    named = table[understood].drop_duplicates("id")
     good = usable(table)
     problems = table[table["problem"] != ""]
     published = corpus.published
@@ -139,6 +198,8 @@ def _report(corpus: Corpus, table: pd.DataFrame, notes: tuple[str, ...]) -> Repo
             (Path(path), reason)
             for path, reason in zip(problems["path"], problems["problem"], strict=True)
         ),
+        n_unnamed=int((~understood).sum()),
+        n_copies=int(understood.sum()) - len(named),
         notes=notes,
     )
 

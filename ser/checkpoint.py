@@ -1,6 +1,8 @@
 """Checkpoints: written whole or not at all, read without executing pickled code."""
 
 import os
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +38,46 @@ class SafeCheckpointIO(TorchCheckpointIO):
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Read a checkpoint of this project.
 
-    Raises SerError when the file is absent, unreadable, holds pickled objects or is not ours.
+    Raises SerError when the file is absent, damaged, holds pickled objects or is not ours.
     """
     if not path.is_file():
-        raise SerError(f"{path}: no such checkpoint. A run keeps its own in checkpoints/best.ckpt.")
+        raise SerError(_absent(path))
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged or a pickled file
-        kind = "holds pickled objects" if "GLOBAL" in str(error) else "cannot be read"
-        raise SerError(
-            f"{path} {kind}: a checkpoint must be a file that this project wrote, of tensors and "
-            "plain values only, since unpickling would execute its code. Take "
-            "checkpoints/best.ckpt of a run folder, or train again."
-        ) from error
+        raise SerError(_unreadable(path, error)) from error
     if not isinstance(checkpoint, dict) or "ser" not in checkpoint:
         raise SerError(
             f"{path} is not a checkpoint of this project: the entry `ser` (classes, features, "
             "model) is missing. Take checkpoints/best.ckpt of a run folder."
         )
     return checkpoint
+
+
+def _absent(path: Path) -> str:
+    """What to say of a checkpoint that is not there: a run writes its best.ckpt at its end."""
+    run = path.parent.parent
+    if path.parts[-2:] == ("checkpoints", "best.ckpt") and (run / "config.yaml").is_file():
+        return (
+            f"{run} has no checkpoints/best.ckpt: the run was cut off before its end. Go on with "
+            f"it: python train.py resume={run}"
+        )
+    return f"{path}: no such checkpoint. A run keeps its own in checkpoints/best.ckpt."
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why torch could not read a file, as far as it can be told."""
+    whole = zipfile.is_zipfile(path)
+    if "GLOBAL" in str(error) or (whole and isinstance(error, pickle.UnpicklingError)):
+        return (
+            f"{path} holds pickled objects: a checkpoint must be a file that this project wrote, "
+            "of tensors and plain values only, since unpickling would execute its code. Take "
+            "checkpoints/best.ckpt of a run folder, or train again."
+        )
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be opened ({error.strerror}). Make checkpoints/best.ckpt readable."
+    what = "not all of it can be read" if whole else "it is no whole zip file, as torch writes them"
+    return (
+        f"{path} is damaged or incomplete: {what}. Copy it again from where it came, take "
+        "checkpoints/best.ckpt of another run folder, or train again."
+    )

@@ -7,23 +7,29 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser.errors import SerError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ser.run_folder import RunFolder
 
 MISTAKE = 2
+SYNTHETIC = (
+    "warning: this model was trained on SYNTHETIC SPEECH: its answers show that the code works, "
+    "and say nothing about people.\n"
+)
 EPILOG = """\
 examples
   ser data list                          the corpora, what they are, how to get them
   ser data download ravdess              into data/ravdess (SER_DATA chooses another folder)
   ser data check data                    counts against the published ones, and each problem file
   ser data plot data/ravdess             waveform, log-mel and MFCC by emotion, durations, balance
-  ser predict RUN call.wav               the emotion of a recording
+  ser predict RUN call.wav               the emotion of a recording, or of all in a folder
   ser wrong RUN                          the test clips that the run got wrong, surest first
   ser explain RUN                        what it learned, and its mistakes to listen to, as pages
   ser explain RUN --clip call.wav        which moments of a recording the answer rests on
@@ -37,14 +43,21 @@ Training, scoring and sweeps: python train.py --help, evaluate.py --help, sweep.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a user's mistake is one paragraph on stderr and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    options = build_parser().parse_args(arguments)
     try:
-        options.run_command(options)
+        try:
+            options = build_parser().parse_args(arguments)
+            options.run_command(options)
+        finally:
+            sys.stdout.flush()  # a pipe that nobody reads shows here, and not at Python's own end
     except SerError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        _tell(error)
         sys.exit(MISTAKE)
     except BrokenPipeError:  # `ser wrong RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell(error: SerError) -> None:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="the emotion of recordings")
     predict.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
-    predict.add_argument("files", nargs="+", type=Path, help="audio files")
+    predict.add_argument("files", nargs="+", type=Path, help="audio files, or folders of them")
     predict.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
     predict.add_argument(
         "--abstain", action="store_true", help="say `uncertain` where the model is too little sure"
@@ -113,7 +126,9 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
     plot = commands.add_parser("plot", help="figures of the speech itself")
     plot.add_argument("root", type=Path, help="a data folder, or one corpus's folder")
-    plot.add_argument("--out", type=Path, default=Path("figures"), help="folder for the PNGs")
+    plot.add_argument(
+        "--out", type=Path, default=Path("figures"), help="folder for the PNGs (./figures)"
+    )
     plot.add_argument("--cache", type=Path, default=_cache_root(), help="cache folder")
     plot.set_defaults(run_command=_plot)
 
@@ -175,11 +190,38 @@ def _predict(options: argparse.Namespace) -> None:
     lone = Path(options.run).suffix == ".ckpt"
     checkpoint = Path(options.run) if lone else _find(options.run).best
     recognizer = load_recognizer(checkpoint, options.encoder_path)
-    answers = recognizer.predict_files(options.files)
+    if recognizer.synthetic:
+        sys.stderr.write(SYNTHETIC)
+    mistakes: list[SerError] = []
+
+    def note(error: SerError) -> None:
+        mistakes.append(error)
+        _tell(error)
+
+    answers = recognizer.predict_files(list(_recordings(options.files, note)), note)
     if options.abstain:
         answers = answers.assign(uncertain=recognizer.uncertain(answers))
+    _print_answers(answers, options)
+    if mistakes:
+        sys.exit(MISTAKE)
+
+
+def _recordings(named: Sequence[Path], note: Callable[[SerError], None]) -> Iterator[Path]:
+    """The files as named, and all audio files of each folder, sorted."""
+    from ser.corpora.base import AUDIO_SUFFIXES, audio_files
+
+    for path in named:
+        found = list(audio_files(path)) if path.is_dir() else [path]
+        if not found:
+            kinds = ", ".join(AUDIO_SUFFIXES)
+            note(SerError(f"{path}: the folder holds no audio ({kinds}). Name another, or a file."))
+        yield from found
+
+
+def _print_answers(answers: "pd.DataFrame", options: argparse.Namespace) -> None:
     if options.json:
-        print(answers.to_json(orient="records", lines=True), end="")
+        if len(answers):
+            print(answers.to_json(orient="records", lines=True), end="")
         return
     said = answers["prediction"]
     if options.abstain:

@@ -13,12 +13,13 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from ser.errors import OptionError, SerError
+from ser.options import check_values, explained
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def keep_freed_memory() -> None:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 keep_freed_memory()
 
+_LIGHTNINGS = "MisconfigurationException"  # its module takes seconds to import
 Job = Callable[[DictConfig], Any]
 _failed: list[SerError] = []
 _FULL_DISK = (
@@ -60,7 +62,7 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
     """Make a script's entry point of a function of the composed configuration.
 
     A SerError is printed as one paragraph and ends the script with status 2; in a multirun the
-    other jobs still run first.
+    other jobs still run first. What Hydra refuses is printed likewise.
     """
 
     def decorate(job: Job) -> Callable[[], None]:
@@ -69,29 +71,49 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
             try:
                 return job(cfg)
             except Exception as error:
-                if _is_full_disk(error):
-                    error = SerError(f"{cfg.runs_root}: {_FULL_DISK}")
-                elif not isinstance(error, (SerError, OmegaConfBaseException)):
+                mistake = _mistake_of(error, cfg)
+                if mistake is None:
                     raise
-                tell(error)
-                _failed.append(SerError(str(error)))
+                tell(mistake)
+                _failed.append(SerError(str(mistake)))
                 if HydraConfig.get().mode != RunMode.MULTIRUN:
                     sys.exit(MISTAKE)
                 return None
 
         start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
-
-        def main() -> None:
-            try:
-                start(guarded)()
-            except KeyboardInterrupt:
-                sys.exit(INTERRUPTED)
-            if _failed:
-                sys.exit(MISTAKE)
-
-        return main
+        return lambda: _run(start(guarded), config_name)
 
     return decorate
+
+
+def _run(script: Callable[[], Any], config_name: str) -> None:
+    """Run a script to its exit status; Hydra raises what it refuses, and leaves the words to us."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        script()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # of `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except HydraException as error:
+        if isinstance(error, InstantiationException):
+            raise
+        tell(explained(error, CONF, config_name))
+        sys.exit(MISTAKE)
+    if _failed:
+        sys.exit(MISTAKE)
+
+
+def _mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
+    """What the user is told of an error; None where it is none of theirs."""
+    if _is_full_disk(error):
+        return SerError(f"{cfg.runs_root}: {_FULL_DISK}")
+    if isinstance(error, MissingMandatoryValue):
+        return SerError(
+            f"{error.full_key} has no default and was not given: add {error.full_key}=…"
+        )
+    return error if isinstance(error, (SerError, OmegaConfBaseException)) else None
 
 
 def _is_full_disk(error: Exception) -> bool:
@@ -128,10 +150,15 @@ def build(node: Any, *arguments: Any, **extra: Any) -> Any:
             if isinstance(cause, SerError):
                 raise cause from None
             cause = cause.__cause__
-        if isinstance(error.__cause__, TypeError):
+        why = error.__cause__
+        if isinstance(why, TypeError) and "argument" in str(why):
             raise OptionError(
-                f"{node.get('_target_')}: {error.__cause__}. An option must be a parameter that "
+                f"{node.get('_target_')}: {why}. An option must be a parameter that "
                 "the class takes; its YAML under conf/ lists them all."
+            ) from error
+        if isinstance(why, (TypeError, ValueError)) or type(why).__name__ == _LIGHTNINGS:
+            raise OptionError(
+                f"{node.get('_target_')}: {why} Mend that option; its YAML under conf/ tells of it."
             ) from error
         raise
 
@@ -229,30 +256,10 @@ def check(cfg: DictConfig) -> None:
     """Refuse impossible options before any data or weight is touched."""
     OmegaConf.set_struct(cfg, False)
     cfg.dataset.root = str(Path(cfg.dataset.root).absolute())
-    choices = {
-        "loss.imbalance": (cfg.loss.imbalance, ("weights", "sampler", "none")),
-        "dataset.source": (cfg.dataset.source, ("auto", "combined", "corpus", "demo")),
-        "dataset.labels": (cfg.dataset.labels, ("native", "eight", "seven", "six", "four")),
-        "monitor.mode": (cfg.monitor.mode, ("max", "min")),
-        "keep": (cfg.keep, ("last", "best")),
-    }
-    for option, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise SerError(f"{option}={value} is not known: choose {', '.join(allowed)}.")
-    positive = {
-        "loader.batch_size": cfg.loader.batch_size,
-        "loader.pool_batches": cfg.loader.pool_batches,
-        "trainer.max_epochs": cfg.trainer.max_epochs,
-    }
-    if cfg.early_stopping.patience is not None:
-        positive["early_stopping.patience"] = cfg.early_stopping.patience
-    for option, value in positive.items():
-        if not isinstance(value, int) or value < 1:
-            raise SerError(f"{option}={value}: it must be a whole number of at least 1.")
+    check_values(cfg)
     from ser.calibration import check_target  # numpy, which --help does without
 
     check_target(cfg.abstain.target_accuracy)
-    _check_pairs(cfg)
     if "mixed" in str(cfg.trainer.precision) and "fused" in cfg.optimizer:
         cfg.optimizer.fused = False  # Lightning refuses to clip such an optimizer's gradients there
     settle_front_end(cfg)
@@ -263,22 +270,3 @@ def check(cfg: DictConfig) -> None:
             cfg.model.name,
         )
         cfg.augment.copies = 0
-
-
-def _check_pairs(cfg: DictConfig) -> None:
-    """Refuse options that exclude one another."""
-    if cfg.loss.corpora and cfg.loss.imbalance == "none":
-        raise SerError(
-            f"loss.corpora={dict(cfg.loss.corpora)}: with loss.imbalance=none all clips count the "
-            "same. Set loss.imbalance=weights or sampler."
-        )
-    if cfg.refit and cfg.scheduler._target_.endswith(".plateau"):
-        raise SerError(
-            "refit=true with scheduler=plateau: its rates follow validation, which trains in the "
-            "second training. Choose another scheduler, or refit=false."
-        )
-    if cfg.augment.copies and cfg.augment.waveform is None:
-        raise SerError(
-            f"augment.copies={cfg.augment.copies}: copies are made by a waveform augmentation, and "
-            "this option of augment has none. Choose augment=waveform, or drop augment.copies."
-        )

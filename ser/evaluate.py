@@ -11,15 +11,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ser.assemble import compute_features, open_material, speech_of, voices_of
+from ser.assemble import compute_features, material_of_run, speech_of, voices_of
 from ser.checkpoint import load_checkpoint
 from ser.conditions import chosen_families, conditions_of
-from ser.config import plain
+from ser.config import CONF, plain
 from ser.data import EmotionDataset, in_order
 from ser.errors import SerError
 from ser.features import Feature
 from ser.labels import map_emotion
 from ser.metrics import class_report, confusion
+from ser.options import check_kinds
 from ser.predict import Recognizer
 from ser.quiet import quieten
 from ser.recognizer import load_recognizer
@@ -55,10 +56,13 @@ class _Predictor(pl.LightningModule):
 def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     """Score the run's kept checkpoint; gives its UAR. `overrides` are as the user gave them."""
     quieten()
-    if cfg.part not in ("test", "val") or cfg.seen not in ("drop", "keep"):
-        raise SerError(f"part={cfg.part} seen={cfg.seen}: part is test or val, seen drop or keep.")
+    check_kinds(cfg, overrides, CONF, "evaluate")
+    if cfg.part not in ("test", "val") or cfg.seen not in ("drop", "keep") or cfg.batch_size < 1:
+        given = f"part={cfg.part} seen={cfg.seen} batch_size={cfg.batch_size}"
+        raise SerError(f"{given}: part is test or val, seen drop or keep, batch_size 1 or more.")
     if cfg.robustness is not None:
         chosen_families(cfg.robustness, list(cfg.severities))  # a wrong word shows at once
+        _against(cfg, "")
     checkpoint_path, folder = _find_checkpoint(cfg)
     card = load_checkpoint(checkpoint_path)["ser"]
     recognizer = load_recognizer(checkpoint_path, cfg.encoder_path)
@@ -76,8 +80,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     shown = {key.removeprefix(f"{part}/"): value for key, value in metrics.items()}
     title = clips.title + (" (trained on SYNTHETIC SPEECH)" if card["synthetic"] else "")
     render_results(shown, class_report(counts, recognizer.classes), title, Console())
-    if own:
-        assert folder is not None
+    if own and folder is not None:
         _compare_with_training(folder, metrics, cfg.part)
     target = _results_folder(cfg, folder, checkpoint_path)
     write_predictions(target.path, predictions, recognizer.classes, title, recognizer.abstain_below)
@@ -98,11 +101,6 @@ def _find_checkpoint(cfg: DictConfig) -> tuple[Path, RunFolder | None]:
         inside = path.resolve().parent.parent
         return path, RunFolder(inside) if (inside / "config.yaml").is_file() else None
     folder = find_run(str(cfg.run), Path(cfg.runs_root) / "runs", finished=True)
-    if not folder.best.is_file():
-        raise SerError(
-            f"{folder.path} has no checkpoints/best.ckpt: the run was cut off before its "
-            f"end. Go on with it: python train.py resume={folder.path}"
-        )
     return folder.best, folder
 
 
@@ -113,15 +111,15 @@ def _own_clips(cfg: DictConfig, folder: RunFolder | None, card: dict[str, Any]) 
             f"{cfg.run} lies outside a run folder, so its own test clips are not known. "
             "Say what to score it on: dataset=NAME dataset.root=FOLDER."
         )
-    own = OmegaConf.load(folder.config)
-    assert isinstance(own, DictConfig)
-    material = open_material(own)
+    own, material = material_of_run(folder, cfg.dataset_root)
     if material.split.digest != card["split_hash"]:
         raise SerError(
             f"{folder.path}: the speech under {own.dataset.root} or its split has changed since "
             "training, so the figures could not be the same. Restore it, or score another "
             "corpus: dataset=NAME dataset.root=FOLDER."
         )
+    if cfg.dataset_root is not None:
+        OmegaConf.save(own, folder.config)  # `ser explain` finds it there, too
     ids = material.split.parts[cfg.part]
     table = material.speech.table
     title = f"{folder.path.name}, {cfg.part}"
@@ -254,9 +252,8 @@ def _compare_with_training(folder: RunFolder, metrics: dict[str, float], part: s
 
 def _results_folder(cfg: DictConfig, folder: RunFolder | None, checkpoint: Path) -> RunFolder:
     """Where an evaluation is kept: inside the run folder, or beside a lone checkpoint."""
-    name = cfg.part if cfg.get("dataset") is None else cfg.dataset.name
     base = folder.path / "evaluations" if folder else checkpoint.with_suffix(".evaluations")
-    target = base / name
+    target = base / (cfg.part if cfg.get("dataset") is None else cfg.dataset.name)
     target.mkdir(parents=True, exist_ok=True)
     return RunFolder(target)
 

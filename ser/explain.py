@@ -217,6 +217,11 @@ def _draw_layers(run: Explained, path: Path) -> None:
     found = [m for m in model.modules() if isinstance(m, LayerWeighting)]
     if not found:
         raise SerError(f"{type(model).__name__} learns no weighting of encoder layers.")
+    if len(found[0].layers) == 1:
+        raise SerError(
+            f"{type(model).__name__} reads one encoder layer, number {found[0].layers[0]}: its "
+            "weight is 1 whatever was learned."
+        )
     shares = torch.stack([m.weight.detach().softmax(0) for m in found]).cpu().numpy()
     title = f"{run.name}: learned layer weights"
     if len(found) > 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ser.labels import NATIVE, classes_of
 from ser.plots import VAL_COLOUR, new_figure, unframed
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _draw_map(axes: "Axes", points: Array, colouring: Colouring) -> None:
     import seaborn as sns
 
     names = np.asarray(colouring.names, dtype=str)
-    groups = list(dict.fromkeys(sorted(names)))
+    groups = classes_of(NATIVE, names.tolist())  # speakers and corpora alphabetically
     colours = sns.color_palette("tab10" if len(groups) <= 10 else "husl", len(groups))
     for number, (group, colour) in enumerate(zip(groups, colours, strict=True)):
         mine = points[names == group]

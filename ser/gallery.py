@@ -39,7 +39,7 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
         pairs = zip(clips["emotion"], clips["path"], strict=True)
         pictures = {emotion: _picture(Path(path)) for emotion, path in pairs}
         ordered = {emotion: pictures[emotion] for emotion in classes if emotion in pictures}
-        title = f"{corpus.title}: one sentence by {speaker}, emotion by emotion"
+        title = f"{corpus.title}: {_shown(clips)} by {speaker}, emotion by emotion"
         figures[f"{corpus.name}_by_emotion"] = speech_figure(ordered, title, mel_hz)
     paths = []
     for name, figure in figures.items():
@@ -49,14 +49,25 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
 
 
 def choose_clips(clips: pd.DataFrame) -> pd.DataFrame:
-    """One clip for each emotion, of the speaker and sentence that show the most emotions."""
-    named = clips.assign(sentence=clips["text"].fillna(""))
-    counts = named.groupby(["speaker", "sentence"])["emotion"].nunique()
-    speaker, sentence = counts.index[int(counts.to_numpy().argmax())]
-    mine = named[named["speaker"] == speaker]
-    best_first = mine.assign(other=mine["sentence"] != sentence)
+    """One clip for each emotion, of the speaker and sentence that show the most emotions.
+
+    Clips whose sentence is not known share none; where none is known the speaker alone counts.
+    """
+    named = clips.assign(sentence=clips["text"])
+    keys = ["speaker", "sentence"] if named["sentence"].notna().any() else ["speaker"]
+    counts = named.groupby(keys)["emotion"].nunique()
+    best = counts.reset_index().iloc[int(counts.to_numpy().argmax())]
+    mine = named[named["speaker"] == best["speaker"]]
+    best_first = mine.assign(other=mine["sentence"] != best.get("sentence"))
     chosen: pd.DataFrame = best_first.sort_values(["other", "id"]).drop_duplicates("emotion")
     return chosen
+
+
+def _shown(clips: pd.DataFrame) -> str:
+    """What the chosen clips say, as far as it is known."""
+    if clips["sentence"].isna().any():
+        return "clips (sentences not known)"
+    return "one sentence" if clips["sentence"].nunique() == 1 else "clips (several sentences)"
 
 
 def _picture(path: Path) -> SpeechPicture:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from ser.assemble import Material
 from ser.card_facts import (
+    abstention_text,
     calibration_text,
     encoder_facts,
     limits_of,
@@ -52,7 +53,7 @@ def write_model_card(
     facts = (
         _identity(cfg, material, folder)
         | _network(cfg, model, features, metrics)
-        | _data(material)
+        | _data(material, val_trained=model.refits or _again(cfg, model))
         | _results(cfg, material, model, folder, metrics)
     )
     text = environment.get_template("model_card.md").render(facts)
@@ -83,7 +84,7 @@ def _identity(cfg: DictConfig, material: Material, folder: RunFolder) -> dict[st
         "classes": material.speech.classes,
         "labels": cfg.dataset.labels,
         "temperature": card.get("temperature"),
-        "abstain_below": card.get("abstain_below"),
+        "abstention": abstention_text(card),
         "folder": folder.path.resolve(),
         "command": state.get("command", f"# {unknown}; the options are in config.yaml"),
         "commit": state.get("commit", unknown),
@@ -99,22 +100,27 @@ def _network(
 ) -> dict[str, Any]:
     epochs = "fitted in closed form or by a solver, without epochs"
     if model.trainable:
-        epochs = f"{metrics['epochs']:.0f} epochs, of which number {metrics['best/epoch']:.0f} "
-        epochs += "(counted from 0) was kept"
+        # best/epoch counts from 0, a reader from 1
+        epochs = f"epoch {metrics['best/epoch'] + 1:.0f} of {metrics['epochs']:.0f} was kept"
     return {
         "model": cfg.model.name,
         "target": cfg.model._target_,
         "reads": sorted(model.reads),
         "size": size_of(model),
         "refits": model.refits,
-        "again": model.trainable and cfg.get("refit", False),  # runs of before have no refit
+        "again": _again(cfg, model),
         "encoders": encoder_facts(cfg, model, features),
         "seed": cfg.seed,
         "epochs": epochs,
     }
 
 
-def _data(material: Material) -> dict[str, Any]:
+def _again(cfg: DictConfig, model: EmotionModel) -> bool:
+    """Whether the network was trained anew on train and validation together."""
+    return model.trainable and bool(cfg.get("refit", False))  # runs of before have no refit
+
+
+def _data(material: Material, *, val_trained: bool) -> dict[str, Any]:
     table, split = material.speech.table, material.split
     rows, corpora = [], []
     for name, clips in table.groupby("corpus"):
@@ -142,7 +148,7 @@ def _data(material: Material) -> dict[str, Any]:
             "sharing": sharing_text(table, split),
         },
         "manifest": material.speech.fingerprint,
-        "limits": limits_of(table, split, material.speech.synthetic),
+        "limits": limits_of(table, split, material.speech.synthetic, val_trained=val_trained),
     }
 
 

@@ -114,7 +114,7 @@ def recall_figure(recalls: pd.DataFrame, title: str) -> "Figure":
         long, x="emotion", y="recall", hue="arm", ax=axes, palette="colorblind", saturation=1
     )
     for bars in axes.containers:
-        axes.bar_label(bars, fmt=lambda r: f"{100 * r:.0f}", fontsize=8, padding=1)  # type: ignore[arg-type]
+        axes.bar_label(bars, fmt="%.2f", fontsize=7.5, padding=1)  # type: ignore[arg-type]
     axes.axhline(1 / len(recalls), color="black", linestyle=":", linewidth=1)
     axes.text(1.005, 1 / len(recalls), "chance", transform=axes.get_yaxis_transform(), va="center")
     axes.set(xlabel="", ylabel="recall", ylim=(0, 1.05))

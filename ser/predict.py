@@ -1,6 +1,6 @@
 """Audio in, emotions out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ class Recognizer:
     """A trained model with the front-end that it was trained on.
 
     `temperature` divides its logits. A confidence less than `abstain_below` is too little for an
-    answer; None where the checkpoint has no such threshold.
+    answer; None where the checkpoint has no such threshold. `synthetic`: no person spoke in its
+    training.
     """
 
     model: EmotionModel
@@ -30,31 +31,52 @@ class Recognizer:
     classes: tuple[str, ...]
     temperature: float = 1.0
     abstain_below: float | None = None
+    synthetic: bool = False
 
-    def predict_files(self, paths: Sequence[Path]) -> pd.DataFrame:
+    def predict_files(
+        self, paths: Sequence[Path], on_error: Callable[[SerError], None] | None = None
+    ) -> pd.DataFrame:
         """A row for each file: path, prediction, confidence, probability_<class>.
 
         A model with enrolment takes all of them for one speaker's and adapts to them first.
+        `on_error` is told of each file that cannot be read, and such a file has no row.
 
-        Raises SerError naming the file that cannot be read.
+        Raises SerError naming the file that cannot be read, where there is no `on_error`.
         """
-        rates = {feature.sample_rate_hz for feature in self.features}
-        clips = ({rate: load_waveform(path, rate) for rate in rates} for path in paths)
-        pairs = zip(clips, map(str, paths), strict=True)
-        if self.model.adapts:
-            probabilities = self.predict_waveforms(*zip(*pairs, strict=True))
-        else:  # one by one: memory does not grow with the number of files
-            rows = [self.predict_waveforms([clip], [key]) for clip, key in pairs]
-            probabilities = np.concatenate(rows)
+        read = self._read(paths, on_error)
+        # one by one: memory does not grow with the number of files
+        batches = [list(read)] if self.model.adapts else ([pair] for pair in read)
+        names: list[str] = []
+        rows = [np.empty((0, len(self.classes)))]
+        for batch in filter(None, batches):
+            keys, clips = zip(*batch, strict=True)
+            rows.append(self.predict_waveforms(clips, keys))
+            names += keys
+        probabilities = np.concatenate(rows)
         best = probabilities.argmax(1)
         return pd.DataFrame(
             {
-                "path": [str(path) for path in paths],
+                "path": names,
                 "prediction": [self.classes[k] for k in best],
                 "confidence": probabilities.max(1),
                 **{f"probability_{c}": probabilities[:, k] for k, c in enumerate(self.classes)},
             }
         )
+
+    def _read(
+        self, paths: Sequence[Path], on_error: Callable[[SerError], None] | None
+    ) -> Iterator[tuple[str, dict[int, Waveform]]]:
+        """Each file's name and its samples by sample rate."""
+        rates = {feature.sample_rate_hz for feature in self.features}
+        for path in paths:
+            try:
+                clip = {rate: load_waveform(path, rate) for rate in rates}
+            except SerError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
+            yield str(path), clip
 
     def uncertain(self, answers: pd.DataFrame) -> Flags:
         """Which rows of `predict_files` are too little sure for an answer.

@@ -54,6 +54,7 @@ def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
         tuple(card["classes"]),
         temperature=card.get("temperature", 1.0),  # absent where a run did not reach its scoring
         abstain_below=card.get("abstain_below"),
+        synthetic=card.get("synthetic", False),
     )
 
 

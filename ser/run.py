@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import nn
 
 from ser.assemble import (
     Material,
@@ -23,12 +25,13 @@ from ser.assemble import (
 )
 from ser.checkpoint import SafeCheckpointIO, load_checkpoint
 from ser.confidence import abstention_scores, at_temperature, calibrate
-from ser.config import check, plain
+from ser.config import CONF, build, check, plain
 from ser.data import EmotionDataModule, check_factors
 from ser.errors import OptionError, SerError, made_by_other_code
 from ser.fitting import Job, build_trainer, fit, fit_again
 from ser.metrics import class_report, confusion, score_groups
 from ser.model_card import write_model_card
+from ser.options import check_kinds
 from ser.quiet import quieten
 from ser.report import headline, render_results
 from ser.run_folder import RunFolder, create_run_folder, find_run
@@ -48,6 +51,8 @@ def prepare(cfg: DictConfig) -> Job:
     features = build_features(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
     model = build_model(cfg.model, features, material.speech.classes)
+    build_trainer(cfg, [], False)
+    build(cfg.optimizer, [nn.Parameter(torch.zeros(1))], _partial_=False)
     return Job(cfg, material, features, model)
 
 
@@ -62,9 +67,12 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     options as the user gave them, by which runs are told apart in tables.
     """
     quieten()
+    check_kinds(cfg, overrides, CONF, "train")
+    if any(word.startswith("resume=") for word in overrides):
+        _check_beside_resume(overrides)
     tracker = tracker_of(cfg)
     if cfg.resume is not None:
-        return _resume(cfg, tracker)
+        return _resume(cfg, tracker, any(word.startswith(_ROOT) for word in overrides))
     digest = config_digest(cfg)  # of the options as asked for, which is what a sweep looks up
     check(cfg)
     job = prepare(cfg)
@@ -84,8 +92,21 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     return _work(job, folder, tracker, run_id)
 
 
-def _resume(asked: DictConfig, tracker: Tracker) -> float:
-    """Go on with a run that was cut off."""
+_ROOT = "dataset.root="
+_BESIDE_RESUME = ("resume=", "runs_root=", "cache_root=", "data_root=", "logger", "hydra", _ROOT)
+
+
+def _check_beside_resume(overrides: Sequence[str]) -> None:
+    for word in overrides:
+        if not word.startswith(_BESIDE_RESUME):
+            raise SerError(
+                f"{word} beside resume=: a run is gone on with under its own options. Drop it, or "
+                "start a new run. dataset.root=FOLDER says where its speech lies now."
+            )
+
+
+def _resume(asked: DictConfig, tracker: Tracker, moved: bool) -> float:
+    """Go on with a run that was cut off; its speech may have `moved` to what dataset.root says."""
     folder = find_run(str(asked.resume), Path(asked.runs_root) / "runs", finished=False)
     state = folder.state()
     cfg = OmegaConf.load(folder.config)
@@ -93,6 +114,8 @@ def _resume(asked: DictConfig, tracker: Tracker) -> float:
     if state["status"] == "finished":
         log.info("%s has finished; its figures stand in metrics.json", folder.path)
         return folder.metrics().get(_best_key(cfg), float("nan"))
+    if moved:
+        cfg.dataset.root = str(Path(asked.dataset.root).absolute())
     try:
         job = prepare(cfg)
     except OptionError as error:
@@ -100,6 +123,8 @@ def _resume(asked: DictConfig, tracker: Tracker) -> float:
     if folder.last.is_file():
         check_front_end(folder.last, load_checkpoint(folder.last)["ser"], job.features)
     _check_same_speech(folder, tracker, state["run_id"], job.material)
+    if moved:
+        OmegaConf.save(cfg, folder.config)
     tracker.reopen(state["run_id"])
     log.info("resuming %s", folder.path)
     return _work(job, folder, tracker, state["run_id"])
@@ -122,7 +147,7 @@ def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
     status = "FAILED"
     try:
         with folder.claimed():
-            metrics = _train_and_score(job, folder, tracker.logger(run_id))
+            metrics = _train_or_fail(job, folder, tracker.logger(run_id))
             tracker.log_metrics(run_id, metrics)
             tracker.describe(run_id, headline(metrics))
             folder.write_metrics(metrics)
@@ -141,8 +166,19 @@ def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
     return metrics[_best_key(job.cfg)]
 
 
+def _train_or_fail(job: Job, folder: RunFolder, logger: Any) -> dict[str, float]:
+    """As `_train_and_score`; a mistake before the first epoch leaves nothing to go on with."""
+    folder.set_state(status="running")
+    try:
+        return _train_and_score(job, folder, logger)
+    except SerError:
+        if not folder.last.is_file():
+            folder.set_state(status="failed")
+        raise
+
+
 def _best_key(cfg: DictConfig) -> str:
-    return f"best/{cfg.monitor.metric.split('/')[-1]}"
+    return f"best/{cfg.monitor.metric.split('/')[-1].replace('loss', 'nll')}"
 
 
 def _train_and_score(job: Job, folder: RunFolder, logger: Any) -> dict[str, float]:

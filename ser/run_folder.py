@@ -140,8 +140,9 @@ def _runs(runs: Path) -> list[RunFolder]:
 
 
 def _last(runs: Path, finished: bool) -> RunFolder:
+    """The newest that has finished, or that was cut off; one that failed at once is neither."""
     for folder in _runs(runs):
-        if (folder.state()["status"] == "finished") == finished:
+        if folder.state()["status"] == ("finished" if finished else "running"):
             return folder
     kind = "finished" if finished else "been cut off"
     raise SerError(f"`last`: no run under {runs} has {kind}. Give a run folder or a run id.")

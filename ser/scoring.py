@@ -74,6 +74,7 @@ def write_predictions(
 ) -> None:
     """predictions.parquet, report.txt, subgroups.csv and .md, and their figures, in `folder`.
 
+    No figure of subgroups is written where no attribute has two groups.
     `abstain_below` is the model's threshold, where it has one.
     """
     from ser.plots import confusion_figure
@@ -122,7 +123,11 @@ def _write_subgroups(
     table.to_csv(folder / "subgroups.csv", index=False)
     text = subgroups_markdown(table, met, title)
     (folder / "subgroups.md").write_text(text, encoding="utf-8")
-    subgroups_figure(table, title).savefig(folder / "figures" / "subgroups.png")
+    path = folder / "figures" / "subgroups.png"
+    if table["gap"].notna().any():
+        subgroups_figure(table, title).savefig(path)
+    else:  # nothing to draw: nor may one of another time stay
+        path.unlink(missing_ok=True)
 
 
 def write_curves(

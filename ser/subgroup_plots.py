@@ -68,7 +68,9 @@ def _finish(axes: "Axes", ticks: list[float], names: list[str], end: float) -> N
     axes.set_yticks(ticks, names, fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(end - 0.4, -0.6)
-    axes.set_xlabel("recall less that of all other clips, points of a hundred (95 %)", fontsize=11)
+    axes.set_xlabel(
+        "recall minus that of all other clips (percentage points, with 95 % interval)", fontsize=11
+    )
     unframed(axes)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)

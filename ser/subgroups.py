@@ -169,7 +169,7 @@ def subgroups_markdown(table: pd.DataFrame, met: Sequence[Confound], title: str)
 
 INTRODUCTION = """\
 The gap is the group's mean recall less that of all other clips whose group is known, over the
-classes that both have, in points of a hundred. Its 95 % interval is by bootstrap over speakers and
+classes that both have, in percentage points. Its 95 % interval is by bootstrap over speakers and
 their clips (`speakers`), or over clips only (`clips`) where the group or the rest has one speaker:
 such an interval says nothing of other speakers. UAR is over the classes that the group has, their
 number in `classes`. Each speaker has one sex, age and corpus, so a gap between these is one between

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from ser.assemble import speech_of
 from ser.comparison import finished_runs, tell_comparison
-from ser.config import build, plain, tell, trains
+from ser.config import CONF, build, plain, tell, trains
 from ser.errors import SerError
+from ser.options import check_kinds
 from ser.protocol import read_protocol
 from ser.report import markdown
 from ser.results_files import write_page
@@ -34,6 +35,7 @@ def sweep(cfg: DictConfig) -> None:
         for word in HydraConfig.get().overrides.task
         if not word.lstrip("+~").startswith("sweep")
     ]
+    check_kinds(cfg, HydraConfig.get().overrides.task, CONF, "sweep")
     tracker = tracker_of(cfg)
     options = plain(cfg)["sweep"]
     name = options["name"]
@@ -50,6 +52,12 @@ def run_grid(
 ) -> None:
     """Every combination of the grid; runs that are whole stay, those cut off are resumed."""
     grid = {key: list(values) for key, values in options["grid"].items()}
+    for key, _, value in (word.partition("=") for word in given):
+        if key in grid:
+            raise SerError(
+                f"{key}={value}: the sweep has values of its own for {key}, "
+                f'{", ".join(map(str, grid[key]))}. Write "sweep.grid.{key}=[{value}]".'
+            )
     if options["all_folds"]:
         grid["split.fold"] = list(range(_count_folds(cfg)))
     jobs = [[*given, *words] for words in combinations(grid)]

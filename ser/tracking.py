@@ -239,11 +239,16 @@ def _import_mlflow() -> None:
 
 
 def git_commit() -> str:
-    """The commit of the code that runs, with a + when files were changed since."""
+    """The commit of the code that runs, with a + when files were changed since.
+
+    A new file counts where the code or its options would find it: under ser/ and conf/.
+    """
     head = _head()
     if not head:
         return "unknown"
-    return head[:12] + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    new = changed or _git("ls-files", "--others", "--exclude-standard", "ser", "conf")
+    return head[:12] + ("+" if new else "")
 
 
 def _head() -> str:
@@ -252,8 +257,8 @@ def _head() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the folder of the code; nothing where it fails or is missing."""
-    here = Path(__file__).parent
+    """What git says in the folder of the project; nothing where it fails or is missing."""
+    here = Path(__file__).parent.parent
     try:
         done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
     except OSError:

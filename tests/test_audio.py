@@ -1,5 +1,6 @@
 """Decoding, mixing down, resampling, cropping: against librosa and by hand."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,8 @@ def test_crop_and_pad_about_the_centre() -> None:
 def test_errors_name_the_file_and_the_fix(tmp_path: Path) -> None:
     with pytest.raises(SerError, match=r"gone\.wav: there is no such file"):
         load_waveform(tmp_path / "gone.wav")
+    with pytest.raises(SerError, match="^" + re.escape(f"{tmp_path} is a folder: name a file")):
+        load_waveform(tmp_path)
     pointer = tmp_path / "pointer.wav"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
     with pytest.raises(SerError, match=r"pointer\.wav.*git lfs pull"):
@@ -74,3 +77,15 @@ def test_errors_name_the_file_and_the_fix(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "nan.wav", np.full(9, np.nan), 16_000, subtype="FLOAT")
     with pytest.raises(SerError, match=r"nan\.wav: holds samples that are not finite"):
         load_waveform(tmp_path / "nan.wav")
+
+
+def test_a_file_that_may_not_be_opened_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.wav").touch()
+    monkeypatch.setattr(Path, "open", denied)  # libsndfile says no more than "System error"
+    with pytest.raises(SerError, match=r"a\.wav: cannot be opened \(Permission denied\)"):
+        load_waveform(tmp_path / "a.wav")

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import synthetic
 from rich.console import Console
@@ -44,6 +47,38 @@ def test_a_corpus_without_published_counts(tmp_path):
     synthetic.write_corpus("folder", tmp_path / "r")
     report, text = check("folder", tmp_path / "r", tmp_path / "cache")
     assert report.is_complete and "published" not in text and "0 problem files" in text
+    assert text.rstrip().endswith("folder: no problem files")
+    synthetic.write_clip(tmp_path / "r" / "stray.wav", synthetic.tone("stray"))
+    report, text = check("folder", tmp_path / "r", tmp_path / "cache")
+    assert not report.is_complete and "published" not in text
+    assert text.rstrip().endswith("folder: 1 problem file")
+
+
+def test_the_verdict_tells_missing_clips_from_problem_files(tmp_path):
+    paths = synthetic.write_corpus("emodb", tmp_path / "r")
+    report, _ = check("emodb", tmp_path / "r", tmp_path / "cache")
+    assert report.verdict == "not as published"
+    synthetic.write_pointer(paths[0])
+    report, _ = check("emodb", tmp_path / "r", tmp_path / "cache")
+    assert report.verdict == "not as published, 1 problem file"
+    whole = replace(report, clips=replace(report.clips, published=report.clips.found))
+    assert whole.verdict == "1 problem file" and not whole.is_complete
+    known = (Path("a.wav"), "known fault: silent")
+    assert replace(whole, problems=(known,)).verdict == "complete"
+    mine = replace(whole.clips, published=None)
+    assert replace(whole, problems=(known,), clips=mine).verdict == "only known faults"
+
+
+def test_the_problem_line_says_which_files_are_in_no_count(tmp_path):
+    paths = synthetic.write_corpus("emodb", tmp_path / "r", layout="twice")
+    synthetic.write_pointer(next(path for path in paths if "again" in str(path)))
+    synthetic.write_pointer(next(path for path in reversed(paths) if "again" not in str(path)))
+    synthetic.write_clip(tmp_path / "r" / "stray.wav", synthetic.tone("stray"))
+    report, text = check("emodb", tmp_path / "r", tmp_path / "cache")
+    not_usable = report.clips.found - report.clips.usable
+    assert len(report.problems) == not_usable + report.n_unnamed + report.n_copies
+    assert "1 whose name or row gives no clip, " in text and "further files of clips):" in text
+    assert "problem files, left out (not counted above: " in text
 
 
 def test_corpora_at_a_data_folder_or_in_any_corpus_folder(tmp_path):
@@ -55,3 +90,44 @@ def test_corpora_at_a_data_folder_or_in_any_corpus_folder(tmp_path):
     assert [one.name for one in corpora_at(tmp_path / "whatever")] == ["emodb"]
     with pytest.raises(SerError, match="No corpus was recognised"):
         corpora_at(tmp_path / "nowhere")
+
+
+def test_a_manifest_and_folders_of_emotions_are_checked_as_folder(tmp_path):
+    root = tmp_path / "mine"
+    synthetic.write_corpus("folder", root)
+    assert [(one.name, one.root) for one in corpora_at(root)] == [("folder", root)]
+    for name in ("list.csv", "list.jsonl"):
+        (root / name).write_text("")
+        assert [(one.name, one.root) for one in corpora_at(root / name)] == [
+            ("folder", root / name)
+        ]
+    elsewhere = tmp_path / "list"
+    elsewhere.mkdir()
+    (elsewhere / "manifest.csv").write_text("path,emotion\n../mine/a.wav,sad\n")
+    assert [one.name for one in corpora_at(elsewhere)] == ["folder"]
+
+
+def test_a_corpus_that_reads_most_files_is_not_checked_as_folder(tmp_path):
+    paths = synthetic.write_corpus("emodb", tmp_path / "x")
+    for number in range(len(paths) - 1):
+        synthetic.write_clip(tmp_path / "x" / "sad" / f"{number}.wav", synthetic.tone("a"))
+    assert [one.name for one in corpora_at(tmp_path / "x")] == ["emodb"]
+    synthetic.write_clip(tmp_path / "x" / "sad" / "one.wav", synthetic.tone("a"))
+    assert [one.name for one in corpora_at(tmp_path / "x")] == ["folder"]
+
+
+def test_speech_and_song_in_one_folder_are_no_folder_of_emotions(tmp_path):
+    synthetic.write_corpus("ravdess", tmp_path / "x")
+    synthetic.write_corpus("ravdess_song", tmp_path / "x", takes=3)
+    assert [one.name for one in corpora_at(tmp_path / "x")] == ["ravdess_song"]
+
+
+def test_the_error_names_the_corpora_that_a_folder_may_be_called_after(tmp_path):
+    synthetic.write_clip(tmp_path / "x" / "stray.wav", synthetic.tone("stray"))
+    with pytest.raises(SerError, match="1 audio files there") as caught:
+        corpora_at(tmp_path / "x")
+    called = str(caught.value).partition("(")[2].partition(")")[0].split(", ")
+    assert called == [name for name, corpus in CORPORA.items() if corpus.folders]
+    assert "folder" not in called and "one folder an emotion" in str(caught.value)
+    with pytest.raises(SerError, match=r"must be a \.csv or \.jsonl file"):
+        check_corpora(corpora_at(tmp_path / "x" / "stray.wav"), tmp_path / "cache")

@@ -1,6 +1,7 @@
 """Checkpoints: replaced whole, and read without executing what a file may carry."""
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -80,18 +81,49 @@ def test_lightning_reads_through_the_same_gate(written):
         SafeCheckpointIO().load_checkpoint(str(written.with_name("other.ckpt")))
 
 
+DAMAGED = "is damaged or incomplete: it is no whole zip file"
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage of some length", b"PK\x03\x04 and no more"])
-def test_garbage_cannot_be_read(tmp_path, content):
+def test_garbage_is_no_checkpoint(tmp_path, content):
     path = tmp_path / "x.ckpt"
     path.write_bytes(content)
-    assert f"{path} cannot be read" in refused(path)
+    told = refused(path)
+    assert f"{path} {DAMAGED}" in told and "pickl" not in told
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.95])
-def test_a_truncated_file_cannot_be_read(written, keep):
+def test_a_truncated_file_is_called_incomplete(written, keep):
     content = written.read_bytes()
     written.write_bytes(content[: int(keep * len(content))])
-    assert f"{written} cannot be read" in refused(written)
+    assert f"{written} {DAMAGED}" in refused(written)
+
+
+def test_a_zip_file_of_other_things_is_called_damaged(tmp_path):
+    path = tmp_path / "x.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("best/data.pkl", "")
+    assert f"{path} is damaged or incomplete: not all of it can be read" in refused(path)
+
+
+def test_a_file_that_may_not_be_opened(written, monkeypatch):
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", denied)
+    assert f"{written} cannot be opened (Permission denied)" in refused(written)
+
+
+def test_a_run_without_its_best_checkpoint_was_cut_off(written):
+    run = written.parent.parent
+    written.unlink()
+    assert "no such checkpoint" in refused(written)  # no run folder
+    (run / "config.yaml").touch()
+    told = f"{run} has no checkpoints/best.ckpt: the run was cut off before its end. Go on with it:"
+    with pytest.raises(SerError) as caught:
+        load_checkpoint(written)
+    assert str(caught.value) == f"{told} python train.py resume={run}"
+    assert "no such checkpoint" in refused(written.with_name("kept.ckpt"))
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

@@ -1,6 +1,6 @@
 """The `ser` command, as a person or a pipe meets it."""
 
-import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,17 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import synthetic
-import torch
-from omegaconf import OmegaConf
+from cli_runs import chance_run, mistake
 
-from ser.checkpoint import SafeCheckpointIO, load_checkpoint
 from ser.cli import main
 from ser.config import CONF
 from ser.corpora import CORPORA
 from ser.run_folder import RunFolder
-
-CLASSES = ["happy", "sad", "angry"]
-SHARES = torch.tensor([0.2, 0.7, 0.1])
 
 
 @pytest.fixture(autouse=True)
@@ -33,24 +28,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def run(project) -> RunFolder:
-    """A finished run of the chance model, with five test clips, three of them wrong."""
-    folder = RunFolder(project / "mlruns" / "runs" / "2026-01-01_00-00-00_chance")
-    folder.path.mkdir(parents=True)
-    folder.config.write_text("seed: 0\n")
-    folder.set_state(run_id="abcdef012345", status="finished")
-    feature = OmegaConf.to_container(OmegaConf.load(CONF / "feature" / "mfcc.yaml"))
-    model = {"name": "chance", "_target_": "ser.models.chance.Chance"}
-    card = {"classes": CLASSES, "feature": feature, "model": model}
-    weights = {"model.log_share": SHARES.log()}
-    SafeCheckpointIO().save_checkpoint({"ser": card, "state_dict": weights}, folder.best)
-    rows = [
-        ("tess/a", "sad", "sad", 0.9), ("tess/b", "sad", "happy", 0.5),
-        ("tess/c", "angry", "happy", 0.95), ("tess/d", "happy", "happy", 0.6),
-        ("tess/e", "happy", "sad", 0.7),
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["id", "truth", "prediction", "confidence"])
-    table.assign(path="/data/" + table["id"] + ".wav").to_parquet(folder.predictions)
-    return folder
+    return chance_run(project)
 
 
 def ser(*words: str) -> subprocess.CompletedProcess[str]:
@@ -119,57 +97,6 @@ def test_download_prints_the_folder(capsys, monkeypatch):
     assert capsys.readouterr().out == "elsewhere/ravdess\n"
 
 
-@pytest.mark.parametrize("by", ["folder", "id", "checkpoint", "last"])
-def test_predict_prints_a_line_for_each_file(capsys, project, run, by):
-    named = {"folder": str(run.path), "id": "abcdef", "checkpoint": str(run.best), "last": "last"}
-    files = sorted(map(str, (project / "data").rglob("*.wav")))[:2]
-    main(["predict", named[by], *files])
-    assert capsys.readouterr().out.splitlines() == [f"sad         0.70  {file}" for file in files]
-
-
-def test_predict_as_json(capsys, project, run):
-    file = str(next((project / "data").rglob("*.wav")))
-    main(["predict", "--json", "last", file, file])
-    first, second = map(json.loads, capsys.readouterr().out.splitlines())
-    assert first == second and first["path"] == file and first["prediction"] == "sad"
-    assert first["probability_happy"] == pytest.approx(0.2, abs=1e-6)
-
-
-def recarded(run: RunFolder, **entries: float) -> None:
-    checkpoint = load_checkpoint(run.best)
-    checkpoint["ser"] |= entries
-    SafeCheckpointIO().save_checkpoint(checkpoint, run.best)
-
-
-def test_predict_abstains_where_the_model_is_too_little_sure(capsys, project, run):
-    file = str(next((project / "data").rglob("*.wav")))
-    recarded(run, temperature=1.0, abstain_below=0.75)
-    main(["predict", "--abstain", "last", file])
-    assert capsys.readouterr().out == f"uncertain   0.70  {file}\n"
-    main(["predict", "last", file])
-    assert capsys.readouterr().out == f"sad         0.70  {file}\n"
-    recarded(run, abstain_below=0.65)
-    main(["predict", "--abstain", "last", file])
-    assert capsys.readouterr().out == f"sad         0.70  {file}\n"
-    main(["predict", "--abstain", "--json", "last", file])
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["uncertain"] is False and answer["prediction"] == "sad"
-
-
-def test_predict_gives_calibrated_probabilities(capsys, project, run):
-    file = str(next((project / "data").rglob("*.wav")))
-    recarded(run, temperature=0.5)
-    main(["predict", "--json", "last", file])
-    squares = SHARES**2 / (SHARES**2).sum()
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["probability_happy"] == pytest.approx(float(squares[0]), abs=1e-6)
-
-
-def test_a_checkpoint_without_a_threshold_cannot_abstain(capsys, project, run):
-    file = str(next((project / "data").rglob("*.wav")))
-    assert "no abstention threshold" in mistake(capsys, "predict", "--abstain", "last", file)
-
-
 def test_wrong_lists_mistakes_surest_first(capsys, run):
     main(["wrong", "last"])
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
@@ -191,12 +118,22 @@ def test_a_reader_that_stops_early_is_no_error(run):
         assert reader.stderr.read() == "" and reader.wait() == 0
 
 
-def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main(words)
-    told = capsys.readouterr()
-    assert caught.value.code == 2 and told.out == ""
-    return told.err
+@pytest.mark.parametrize("words", [["--help"], ["data", "list"], ["data", "plot", "--help"]])
+def test_nobody_reading_at_all_is_no_error(words, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is held back fails at the end only
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", "from ser.cli import main; main()", *words]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.stderr == "" and done.returncode == 0
+
+
+def test_the_figures_folder_is_said_and_not_committed(capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "plot", "--help"])
+    assert "(./figures)" in capsys.readouterr().out
+    assert "/figures/" in (CONF.parent / ".gitignore").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -218,12 +155,12 @@ def test_a_mistake_is_one_paragraph_and_status_2(capsys, run, words, text):
     assert told.count("\n") == 1 and told.endswith("\n")
 
 
-def test_a_checkpoint_whose_weights_do_not_fit(capsys, run):
-    checkpoint = torch.load(run.best, weights_only=True)
-    checkpoint["ser"]["classes"] = ["happy", "sad"]
-    torch.save(checkpoint, run.best)
-    told = mistake(capsys, "predict", "last", "a.wav")
-    assert "its weights do not fit the network that its card describes (chance, 2 classes)" in told
+@pytest.mark.parametrize("command", ["predict", "card"])
+def test_a_run_that_was_cut_off_is_to_be_gone_on_with(capsys, run, command):
+    run.best.unlink()
+    files = ["a.wav"] if command == "predict" else []
+    told = mistake(capsys, command, str(run.path), *files)
+    assert "was cut off before its end" in told and f"python train.py resume={run.path}\n" in told
 
 
 def test_a_run_that_has_not_scored_its_test_part(capsys, run):

@@ -1,9 +1,12 @@
 """Reliability, risk-coverage and subgroup figures say what they should, and nothing is cut off."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from ser.calibration_plots import reliability_figure, risk_coverage_figure
@@ -32,6 +35,22 @@ def test_reliability_before_and_after():
     text = said(reliability_figure(confidence**2, confidence, right, 0.7, "a run, test"))
     assert "before scaling (T = 1): ECE" in text and "after scaling (T = 0.70): ECE" in text
     assert "not sure enough" in text and "mean confidence" in text
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_legends_lie_over_no_axes(temperature):
+    confidence, right = answers()
+    raw = confidence**2 if temperature < 1 else confidence
+    figures = [
+        reliability_figure(raw, confidence, right, temperature, "a run, test"),
+        risk_coverage_figure(confidence, right, 0.6, "a run, test"),
+    ]
+    for figure in figures:
+        said(figure)
+        boxes = [legend.get_window_extent() for legend in figure.findobj(Legend)]
+        assert boxes
+        assert not any(box.overlaps(axes.bbox) for box in boxes for axes in figure.axes)
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_nothing_scaled_is_one_panel():
@@ -82,6 +101,7 @@ def test_groups_are_named_and_long_lists_cut_to_their_extremes():
     assert f"speaker ({SHOWN} of 30: the extremes)" in text
     assert "actor 00  (60)" in text and "actor 29  (60)" in text and "actor 15" not in text
     assert "male  (60)" in text and "confounded group" in text
+    assert "recall minus that of all other clips (percentage points" in text
 
 
 def test_extremes_are_the_first_and_last():

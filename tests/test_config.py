@@ -231,7 +231,7 @@ def test_a_mistake_ends_a_script_with_one_paragraph_and_status_2(tmp_path):
     assert done.stdout == f"seed 1 runs_root={tmp_path}\n"
     done = run_script(tmp_path, "seed=2", "dataset=folder")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("\nerror: Missing mandatory value: dataset.root")
+    assert done.stderr.startswith("\nerror: dataset.root has no default and was not given: add")
     assert run_script(tmp_path, "seed=0").returncode == 0
 
 

@@ -16,7 +16,7 @@ from ser.features import LogMel, SpeechOnly
 from ser.run_folder import RunFolder
 
 QUICK = ["trainer.max_epochs=1", "augment=none"]
-ENSEMBLE = ["model=ensemble", "model.tim.n_blocks=2"]
+ENSEMBLE = ["model=ensemble", "model.tim.n_blocks=2", "model.wav2vec2.layers=all"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,13 @@ def test_chance_says_why_it_has_no_map_and_no_weights(chance: RunFolder) -> None
     assert "Left out: Chance has no hidden values" in index
     assert "Left out: Chance learns no weighting" in index
     assert "Left out: Chance has no TIM-Net" in index
+
+
+def test_one_layer_has_no_figure_of_weights(project: Path, hydra_ready: None) -> None:
+    run = train(project, *QUICK, "model=wav2vec2")  # of `tiny` layer 1 alone is an inner one
+    paths = explain([run], limit=3)
+    assert "layer_weights.png" not in [path.name for path in paths]
+    assert "Left out: Wav2Vec2Model reads one encoder layer, number 1" in paths[-1].read_text()
 
 
 def test_a_clip_gets_its_curve_and_its_place_in_the_index(

@@ -38,6 +38,19 @@ def test_the_map_has_a_panel_a_colouring_with_its_purity(n_speakers: int) -> Non
     check_nothing_is_cut_off(figure)
 
 
+def test_emotions_stand_in_their_own_order_and_others_by_the_alphabet() -> None:
+    emotions = ["angry", "awe", "boredom", "happy", "neutral", "sad"] * 3
+    speakers = ["tess_YAF", "tess_OAF"] * 9
+    colourings = [
+        Colouring("emotion", emotions, 0.5, 0.5), Colouring("speaker", speakers, 0.5, 0.5)
+    ]  # fmt: skip
+    figure = map_figure(np.zeros((18, 2)), colourings, 10, "tim")
+    named = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert named == [
+        ["neutral", "happy", "sad", "angry", "boredom", "awe"], ["tess_OAF", "tess_YAF"]
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_curve_stands_over_the_clip_in_seconds(sign: int) -> None:
     centres_s = np.arange(0, 2.01, 0.05)

@@ -49,6 +49,43 @@ def test_clips_without_a_sentence():
     assert chosen["id"].tolist() == ["clip1", "clip2"]
 
 
+def test_a_known_sentence_goes_before_clips_that_share_none():
+    chosen = choose_clips(
+        clips_of(
+            ("a", None, "sad"), ("a", None, "happy"), ("a", None, "angry"),
+            ("b", "one", "sad"), ("b", "one", "happy"),
+        )
+    )  # fmt: skip
+    assert chosen["id"].tolist() == ["clip3", "clip4"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "title"),
+    [
+        (("one", "one"), "Folder of speech: one sentence by folder_ann, emotion by emotion"),
+        (("one", "two"), "Folder of speech: clips (several sentences) by folder_ann, "),
+        (("", ""), "Folder of speech: clips (sentences not known) by folder_ann, "),
+        (("one", ""), "Folder of speech: clips (sentences not known) by folder_ann, "),
+    ],
+)
+def test_the_title_says_no_more_of_the_sentence_than_is_known(texts, title, tmp_path, monkeypatch):
+    rows = []
+    for emotion, text in zip(("sad", "happy"), texts, strict=True):
+        synthetic.write_clip(tmp_path / f"{emotion}.wav", synthetic.tone(emotion))
+        rows.append(f"{emotion}.wav,{emotion},ann,{text}\n")
+    manifest = tmp_path / "mine.csv"
+    manifest.write_text("path,emotion,speaker,text\n" + "".join(rows))
+    titles = []
+    draw = gallery.speech_figure
+    monkeypatch.setattr(
+        gallery,
+        "speech_figure",
+        lambda clips, said, hz: titles.append(said) or draw(clips, said, hz),
+    )
+    draw_gallery(manifest, tmp_path / "out", tmp_path / "cache")
+    assert len(titles) == 1 and titles[0].startswith(title)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     synthetic.write_corpus("savee", tmp_path / "data" / "savee", speakers=1)

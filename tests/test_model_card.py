@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ser import card_facts as facts
+from ser.calibration import NEVER
 from ser.metrics import confusion, uar
 from ser.model_card import _notes, _validation, figures_table
 from ser.models.chance import Chance
@@ -45,7 +46,8 @@ def split_of(train: pd.DataFrame, test: pd.DataFrame) -> Split:
 
 
 def limits(table: pd.DataFrame, synthetic: bool = False) -> str:
-    return "\n".join(facts.limits_of(table, split_of(table, table[:0]), synthetic))
+    split = split_of(table, table[:0])
+    return "\n".join(facts.limits_of(table, split, synthetic, val_trained=False))
 
 
 def test_confounds_are_found_in_the_manifest() -> None:
@@ -75,11 +77,38 @@ def test_sentences_and_ages_are_counted() -> None:
 
 def test_sentences_of_the_test_clips_are_compared() -> None:
     table = TWO_CORPORA.assign(text=["a", "b", "a", None, None, None])
-    same = facts.limits_of(table, split_of(table[:2], table[2:]), False)
+    same = facts.limits_of(table, split_of(table[:2], table[2:]), False, val_trained=False)
     assert any("Its test clips say the same ones." in limit for limit in same)
     other = table.assign(text=["a", "b", "c", None, None, None])
-    apart = facts.limits_of(other, split_of(other[:2], other[2:]), False)
+    apart = facts.limits_of(other, split_of(other[:2], other[2:]), False, val_trained=False)
     assert not any("Its test clips say" in limit for limit in apart)
+
+
+def test_validation_is_heard_only_by_what_was_fitted_on_it() -> None:
+    ages = pd.array([20, 20, 64, 30, 30, 30], dtype="Int64")
+    table = TWO_CORPORA.assign(age=ages, text=["a", "b", "c", None, None, None])
+    ids = tuple(table["id"])
+    split = Split("speaker", 0, 1, ids[:2], ids[2:4], ids[4:], shares_speakers=False)
+    alone, joint = (
+        "\n".join(facts.limits_of(table, split, False, val_trained=fitted))
+        for fitted in (False, True)
+    )
+    assert "1 speakers were heard in training, aged 20 to 20" in alone
+    assert "says 2 sentences in training" in alone and "Languages heard: en." in alone
+    assert "whose sex is known is male" in alone and "EmoDB" not in alone
+    assert "3 speakers were heard in training, aged 20 to 64" in joint
+    assert "says 3 sentences in training" in joint and "Languages heard: de, en." in joint
+
+
+def test_abstention_says_where_no_confidence_is_enough() -> None:
+    assert facts.abstention_text({}) == ""
+    told = facts.abstention_text({"abstain_below": 0.65, "abstain_target_accuracy": 0.9})
+    assert told.startswith("Below a confidence of 0.650 it may be asked to abstain")
+    never = facts.abstention_text({"abstain_below": NEVER, "abstain_target_accuracy": 0.9})
+    assert never == (
+        "No confidence gave the target accuracy of 0.90 on validation: with `--abstain` every "
+        "clip is `uncertain`."
+    )
 
 
 def test_synthetic_speech_is_not_called_acted() -> None:

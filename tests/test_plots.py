@@ -135,7 +135,8 @@ def test_recalls_have_a_bar_for_each_class_and_arm(arms: list[str]) -> None:
     figure = plots.recall_figure(recalls, "ravdess, luna5")
     said = texts(figure)
     assert f"tim (UAR {recalls['tim'].mean():.3f})" in said
-    assert "97" in said
+    assert "0.97" in said and "97" not in said  # as the axis and UAR
+    assert figure.axes[0].get_ylim() == (0, 1.05)
     assert "nan" not in said
     assert len(figure.axes[0].containers) == len(arms)
     check_nothing_is_cut_off(figure)

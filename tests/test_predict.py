@@ -133,3 +133,31 @@ def test_a_file_that_cannot_be_read_is_named(clips, tmp_path):
         recognizer.predict_files([clips[0], tmp_path / "text.wav"])
     with pytest.raises(SerError, match=r"none\.wav: there is no such file"):
         recognizer.predict_files([tmp_path / "none.wav"])
+
+
+class Adapting(Seen):
+    """Adapts to the clips that it is given together."""
+
+    @property
+    def adapts(self) -> bool:
+        return True
+
+    def forward(self, batch: Batch) -> Tensor:
+        self.batches.append(batch)
+        return torch.zeros(len(batch.index), 3)
+
+
+@pytest.mark.parametrize("kind", [Seen, Adapting])
+def test_the_good_files_are_answered_and_each_bad_one_is_told_of(clips, tmp_path, kind):
+    (tmp_path / "text.wav").write_text("not audio")
+    bad = [tmp_path / "text.wav", tmp_path / "none.wav"]
+    model, told = kind(lambda batch: [0.0, 2.0, 0.0]), []
+    recognizer = Recognizer(model, (RawWaveform(),), CLASSES)
+    answers = recognizer.predict_files([bad[0], clips[0], bad[1], clips[1]], told.append)
+    assert answers["path"].tolist() == [str(path) for path in clips]
+    alone = kind(lambda batch: [0.0, 2.0, 0.0])
+    expected = Recognizer(alone, (RawWaveform(),), CLASSES).predict_files(clips)
+    assert answers.equals(expected) and len(model.batches) == len(alone.batches)
+    assert [str(error).split(":")[0] for error in told] == [str(path) for path in bad]
+    none = recognizer.predict_files(bad, told.append)
+    assert list(none) == list(answers) and none.empty and len(told) == 4

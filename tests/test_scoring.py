@@ -96,10 +96,19 @@ def test_what_is_written_can_be_read(predictions, tmp_path):
     image = (tmp_path / "figures" / "confusion_matrix.png").read_bytes()
     assert image.startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.part"))
-    for name in ("reliability", "risk_coverage", "subgroups"):
+    for name in ("reliability", "risk_coverage"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
     assert pd.read_csv(tmp_path / "subgroups.csv").empty  # two clips a group
     assert "No attribute has two groups" in (tmp_path / "subgroups.md").read_text()
+
+
+def test_a_figure_of_subgroups_is_there_only_where_it_shows_something(predictions, tmp_path):
+    many = pd.concat([predictions.assign(id=predictions["id"] + f"/{k}") for k in range(10)])
+    write_predictions(tmp_path, many.reset_index(drop=True), CLASSES, "a run, test")
+    figure = tmp_path / "figures" / "subgroups.png"
+    assert figure.stat().st_size > 10_000
+    write_predictions(tmp_path, predictions, CLASSES, "a run, test")
+    assert not figure.exists()
 
 
 def test_what_an_older_run_left_can_be_written_again(predictions, tmp_path):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -160,17 +159,28 @@ def test_the_commit_is_marked_when_files_were_changed(tmp_path, monkeypatch):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
 
-    monkeypatch.setattr(tracking, "__file__", str(tmp_path / "tracking.py"))
+    code = tmp_path / "ser" / "tracking.py"
+    monkeypatch.setattr(tracking, "__file__", str(code))
     assert git_commit() == "unknown"
     git("init")
-    (tmp_path / "tracking.py").write_text("a = 1\n")
+    code.parent.mkdir()
+    code.write_text("a = 1\n")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
     git("add", ".")
     git("commit", "-m", "first")
     clean = git_commit()
     assert len(clean) == 12 and int(clean, 16) >= 0
     (tmp_path / "untracked.txt").write_text("b\n")
+    (code.parent / "__pycache__").mkdir()
+    (code.parent / "__pycache__" / "tracking.pyc").touch()
     assert git_commit() == clean
-    Path(tmp_path / "tracking.py").write_text("a = 2\n")
+    for new in (code.parent / "models" / "mine.py", tmp_path / "conf" / "model" / "mine.yaml"):
+        new.parent.mkdir(parents=True)
+        new.touch()
+        assert git_commit() == f"{clean}+"
+        new.unlink()
+        assert git_commit() == clean
+    code.write_text("a = 2\n")
     assert git_commit() == f"{clean}+"
 
 

@@ -131,12 +131,16 @@ class Corpus(ABC):
     def collect(
         self, parsed: Iterable[Utterance | Problem | None], notes: Iterable[str] = ()
     ) -> Listing:
-        """Sort what `parse` returned into clips, further copies of clips, problems and notes."""
+        """Sort what `parse` returned into clips, further copies of clips, problems and notes.
+
+        Raises SerError for an emotion that is none of the corpus's `emotions`.
+        """
         by_id: dict[str, list[Utterance]] = defaultdict(list)
         problems: list[Problem] = []
         foreign = 0
         for item in parsed:
             if isinstance(item, Utterance):
+                self._check_emotion(item)
                 by_id[item.id].append(item)
             elif isinstance(item, Problem):
                 problems.append(item)
@@ -150,6 +154,17 @@ class Corpus(ABC):
             notes=(*notes, *_notes(self.name, copies, foreign)),
             copies=copies,
         )
+
+    def _check_emotion(self, clip: Utterance) -> None:
+        """Refuse an emotion that the adapter does not declare: a slip of its author's."""
+        if self.emotions and clip.emotion not in self.emotions:
+            raise SerError(
+                f"{type(self).__name__} ({type(self).__module__}) gives {clip.path} the emotion "
+                f"{clip.emotion!r}, which is none of its `emotions` ({', '.join(self.emotions)}). "
+                "Let `parse` give one of the words of ser/labels.py: canonical_emotion there knows "
+                "words, not a corpus's codes, which take a table in the adapter. Or add the "
+                "emotion to `emotions`."
+            )
 
     def unknown_name(self, path: Path) -> Problem:
         """The problem of a file whose name this corpus never gave."""

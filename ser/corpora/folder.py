@@ -55,7 +55,7 @@ class Folder(Corpus):
 
         Raises SerError for a manifest without its columns or that cannot be read.
         """
-        manifest = self._manifest()
+        manifest = self.manifest()
         if manifest is None:
             listing = super().list()
         else:
@@ -73,7 +73,11 @@ class Folder(Corpus):
         row = dict(zip(("emotion", "speaker"), folders, strict=False))
         return self._utterance(path, self.root, row)
 
-    def _manifest(self) -> Path | None:
+    def manifest(self) -> Path | None:
+        """The manifest that `root` is or holds; None where folders tell the emotions.
+
+        Raises SerError for another file, or two manifests.
+        """
         if self.root.is_file():
             if self.root.suffix.lower() not in (".csv", ".jsonl"):
                 raise SerError(f"{self.root} is no manifest: it must be a .csv or .jsonl file.")

@@ -7,7 +7,7 @@ import torch
 
 from ser.audio import Waveform
 from ser.features.base import JSON, Array, Feature
-from ser.features.mel import MelDecibels
+from ser.features.mel import MelDecibels, check_analysis
 
 
 class LogMel(Feature):
@@ -24,6 +24,7 @@ class LogMel(Feature):
             hop_samples: step between frames; a clip gives 1 + samples // hop_samples frames.
             sample_rate_hz: the rate that waveforms arrive at.
         """
+        check_analysis("logmel", n_mels=n_mels, n_fft=n_fft, hop_samples=hop_samples)
         self.n_mels, self.n_fft, self.hop_samples = n_mels, n_fft, hop_samples
         self.sample_rate_hz = sample_rate_hz
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
 from ser.audio import Waveform
+from ser.errors import SerError
 
 _AMIN = 1e-10
 """Power below this counts as this, as in librosa.power_to_db."""
@@ -18,6 +19,13 @@ _TOP_DB = 80.0
 
 Power = Callable[[Waveform, np.ndarray], None]
 """Fills (n_mels, frames) with the power of a clip, at least _AMIN."""
+
+
+def check_analysis(feature: str, **sizes: int) -> None:
+    """Refuse sizes below one, by name."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise SerError(f"feature {feature}: {name}={size}: it must be at least 1.")
 
 
 class MelDecibels:

@@ -10,7 +10,7 @@ from torchaudio.functional import compute_deltas, create_dct
 from ser.audio import Waveform, centre_crop_or_pad
 from ser.errors import SerError
 from ser.features.base import JSON, Array, Feature
-from ser.features.mel import MelDecibels
+from ser.features.mel import MelDecibels, check_analysis
 from ser.onednn import linear
 
 _DELTA_WIDTH = 9
@@ -49,6 +49,7 @@ class Mfcc(Feature):
         """
         if deltas not in (0, 1, 2):
             raise SerError(f"feature mfcc: deltas={deltas}, but only 0, 1 and 2 are possible.")
+        check_analysis("mfcc", n_mfcc=n_mfcc, n_fft=n_fft, hop_samples=hop_samples)
         if n_mfcc > n_mels:
             raise SerError(
                 f"feature mfcc: n_mfcc={n_mfcc} is more than n_mels={n_mels}. Raise n_mels or "

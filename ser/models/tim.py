@@ -117,6 +117,8 @@ class TimNet(EmotionModel):
             voices(torch.zeros(1, 1, n_features))  # frames that it cannot take show here
         self.masked, self.n_blocks, self.jitter = masked, n_blocks, jitter
         self.lr_factor, self.voices = lr_factor, voices
+        if not 0 <= dropout < 1:
+            raise SerError(f"model.dropout={dropout}: a probability from 0 to below 1.")
         if mixup < 0:
             raise SerError(f"model.mixup={mixup}: alpha is above 0, or 0 to mix nothing.")
         check_choice("normalise", normalise, FrameScaler.KINDS)

@@ -1,5 +1,6 @@
 """What every corpus must do, found by listing them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ def test_an_unknown_name_is_a_problem(name, tmp_path):
     (problem,) = CORPORA[name](tmp_path).list().problems
     assert problem.path == stray
     assert problem.reason.startswith("unknown name: ")
+
+
+def test_an_emotion_that_the_adapter_does_not_declare_is_refused(tmp_path):
+    class Codes(CORPORA["emodb"]):
+        def parse(self, path):
+            return replace(super().parse(path), emotion="w")
+
+    path = min(synthetic.write_corpus("emodb", tmp_path))
+    with pytest.raises(
+        SerError, match=r"^Codes .*'w'.*ser/labels\.py: canonical_emotion"
+    ) as caught:
+        Codes(tmp_path).list()
+    assert str(path) in str(caught.value) and "`emotions` (neutral, happy, " in str(caught.value)
+    Codes.emotions = ()
+    assert {clip.emotion for clip in Codes(tmp_path).list().utterances} == {"w"}
 
 
 def test_hidden_files_are_not_audio(tmp_path):

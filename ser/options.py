@@ -1,0 +1,150 @@
+"""Options as the user wrote them, held against what they stand in for."""
+
+import difflib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+
+from ser.errors import OptionError, SerError
+
+MONITORED = ("val/uar", "val/war", "val/macro_f1", "val/loss")
+_WORDS_TOO = ("devices", "enrolment")  # numbers that may be `auto` or `all`
+
+
+def check_kinds(cfg: DictConfig, overrides: Sequence[str], conf: Path, config_name: str) -> None:
+    """Refuse values of another kind than the default's, such as test=no or optimizer.lr=fast.
+
+    Hydra reads `no` as a word, and a word counts as true. `overrides` are the options as given;
+    those that choose an option of a group under `conf` say what the defaults are. Raises
+    OptionError, also for a new key beside the groups, which nothing would read.
+    """
+    given = [word.partition("=")[0] for word in overrides if not _chooses(word, conf)]
+    keys = [key.lstrip("+") for key in given if not key.startswith("~")]
+    if not keys:
+        return
+    base = compose(config_name, [word for word in overrides if _chooses(word, conf)])
+    for key in keys:
+        if "." not in key and key not in base.keys():  # noqa: SIM118 - `in` leaves out what is ???
+            raise unknown_option(key, base)
+        default, value = (
+            OmegaConf.select(node, key, throw_on_missing=False) for node in (base, cfg)
+        )
+        rule = _rule(default, value)
+        if rule and key.rpartition(".")[2] not in _WORDS_TOO:
+            raise OptionError(f"{key}={value}: it must be {rule} (by default {_shown(default)}).")
+
+
+def _chooses(word: str, conf: Path) -> bool:
+    """Whether an override is of a whole group: `model=tim`, `feature@here=mfcc`, `~experiment`."""
+    key = re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0]
+    return "@" in word.partition("=")[0] or "/" in key or (conf / key).is_dir()
+
+
+def _rule(default: Any, value: Any) -> str:
+    """What the value would have to be; empty where it is that, or where anything may stand."""
+    if value is None:
+        return ""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        return "" if number and value == int(value) else "a whole number"
+    if isinstance(default, float):
+        return "" if number else "a number"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def explained(error: HydraException, conf: Path, config_name: str) -> SerError:
+    """Hydra's refusal of an option, with what there is in its place."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return OptionError(f"{group}={name} is not known: choose {', '.join(error.options)}.")
+    unknown = re.match(r"Could not override '(.+)'", str(error))
+    if isinstance(error, ConfigCompositionException) and unknown:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            return unknown_option(unknown[1], compose(config_name))
+    return OptionError(str(error))
+
+
+def unknown_option(key: str, base: DictConfig) -> OptionError:
+    """The error for a key that nothing has, with the keys that are nearest."""
+    near = difflib.get_close_matches(key, list(_keys(base)), n=3, cutoff=0.7)
+    guess = f" Did you mean {' or '.join(near)}?" if near else ""
+    return OptionError(f"{key}: there is no such option.{guess} --help lists all.")
+
+
+def _keys(node: DictConfig, above: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        yield f"{above}{key}"
+        below = node._get_node(key)
+        if isinstance(below, DictConfig):
+            yield from _keys(below, f"{above}{key}.")
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Refuse values that cannot be; others are refused by what they are given to."""
+    choices = {
+        "loss.imbalance": (cfg.loss.imbalance, ("weights", "sampler", "none")),
+        "dataset.source": (cfg.dataset.source, ("auto", "combined", "corpus", "demo")),
+        "dataset.labels": (cfg.dataset.labels, ("native", "eight", "seven", "six", "four")),
+        "monitor.metric": (cfg.monitor.metric, MONITORED),
+        "monitor.mode": (cfg.monitor.mode, ("max", "min")),
+        "keep": (cfg.keep, ("last", "best")),
+    }
+    for option, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise SerError(f"{option}={value} is not known: choose {', '.join(allowed)}.")
+    positive = {
+        "loader.batch_size": cfg.loader.batch_size,
+        "loader.pool_batches": cfg.loader.pool_batches,
+        "trainer.max_epochs": cfg.trainer.max_epochs,
+    }
+    if cfg.early_stopping.patience is not None:
+        positive["early_stopping.patience"] = cfg.early_stopping.patience
+    for option, value in positive.items():
+        if not isinstance(value, int) or value < 1:
+            raise SerError(f"{option}={value}: it must be a whole number of at least 1.")
+    _check_numbers(cfg)
+    _check_pairs(cfg)
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    bounds = {
+        "seed": (cfg.seed, 0, 2**32 - 1),
+        "loss.label_smoothing": (cfg.loss.label_smoothing, 0, 0.999),
+        "trainer.gradient_clip_val": (cfg.trainer.get("gradient_clip_val"), 0, math.inf),
+        "scheduler.warmup_fraction": (cfg.scheduler.get("warmup_fraction"), 0, 0.999),
+    }
+    for option, (value, least, most) in bounds.items():
+        if value is not None and (isinstance(value, str) or not least <= value <= most):
+            top = "" if most == math.inf else f" and {most} at most"
+            raise SerError(f"{option}={value}: it must be {least} or more{top}.")
+
+
+def _check_pairs(cfg: DictConfig) -> None:
+    """Refuse options that exclude one another."""
+    if cfg.loss.corpora and cfg.loss.imbalance == "none":
+        raise SerError(
+            f"loss.corpora={dict(cfg.loss.corpora)}: with loss.imbalance=none all clips count the "
+            "same. Set loss.imbalance=weights or sampler."
+        )
+    if cfg.refit and cfg.scheduler._target_.endswith(".plateau"):
+        raise SerError(
+            "refit=true with scheduler=plateau: its rates follow validation, which trains in the "
+            "second training. Choose another scheduler, or refit=false."
+        )
+    if cfg.augment.copies and cfg.augment.waveform is None:
+        raise SerError(
+            f"augment.copies={cfg.augment.copies}: copies are made by a waveform augmentation, and "
+            "this option of augment has none. Choose augment=waveform, or drop augment.copies."
+        )

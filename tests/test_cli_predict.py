@@ -1,0 +1,121 @@
+"""`ser predict`: answers on stdout, everything else on stderr."""
+
+import json
+from pathlib import Path
+
+import pytest
+import synthetic
+import torch
+from cli_runs import SHARES, chance_run, mistake, recarded
+
+from ser.cli import main
+from ser.run_folder import RunFolder
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch) -> Path:
+    """An empty folder to work in, with one corpus under data/."""
+    monkeypatch.chdir(tmp_path)
+    synthetic.write_corpus("tess", tmp_path / "data" / "tess", speakers=1)
+    return tmp_path
+
+
+@pytest.fixture
+def run(project) -> RunFolder:
+    return chance_run(project)
+
+
+@pytest.mark.parametrize("by", ["folder", "id", "checkpoint", "last"])
+def test_predict_prints_a_line_for_each_file(capsys, project, run, by):
+    named = {"folder": str(run.path), "id": "abcdef", "checkpoint": str(run.best), "last": "last"}
+    files = sorted(map(str, (project / "data").rglob("*.wav")))[:2]
+    main(["predict", named[by], *files])
+    assert capsys.readouterr().out.splitlines() == [f"sad         0.70  {file}" for file in files]
+
+
+def test_predict_takes_a_folder(capsys, project, run):
+    folder = project / "data" / "tess"
+    files = sorted(map(str, folder.rglob("*.wav")))
+    (folder / "notes.txt").touch()
+    main(["predict", "last", str(folder), files[0]])
+    told = [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()]
+    assert told == [*files, files[0]] and len(files) > 5
+
+
+@pytest.mark.parametrize("how", [[], ["--json"], ["--abstain"]])
+def test_predict_answers_for_the_good_files_and_names_the_bad_ones(capsys, project, run, how):
+    recarded(run, abstain_below=0.5)
+    good = sorted(map(str, (project / "data").rglob("*.wav")))[:2]
+    (project / "text.wav").write_text("not audio")
+    (project / "empty").mkdir()
+    main(["predict", *how, "last", *good])
+    expected = capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", *how, "last", "none.wav", good[0], "text.wav", good[1], "empty"])
+    told = capsys.readouterr()
+    assert caught.value.code == 2 and told.out == expected.out and told.out.count("\n") == 2
+    lines = [line.split(":")[:2] for line in sorted(told.err.splitlines())]
+    assert lines == [["error", f" {name}"] for name in ("empty", "none.wav", "text.wav")]
+
+
+def test_predict_as_json_of_bad_files_alone_says_nothing(capsys, run):
+    assert "none.wav: there is no such file" in mistake(
+        capsys, "predict", "--json", "last", "none.wav"
+    )
+
+
+def test_predict_warns_once_of_a_model_of_synthetic_speech(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    main(["predict", "--json", "last", file, file])
+    plain = capsys.readouterr()
+    recarded(run, synthetic=True)
+    main(["predict", "--json", "last", file, file])
+    told = capsys.readouterr()
+    assert plain.err == "" and told.out == plain.out
+    assert told.err.startswith("warning: this model was trained on SYNTHETIC SPEECH")
+    assert told.err.count("\n") == 1
+
+
+def test_predict_as_json(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    main(["predict", "--json", "last", file, file])
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == second and first["path"] == file and first["prediction"] == "sad"
+    assert first["probability_happy"] == pytest.approx(0.2, abs=1e-6)
+
+
+def test_predict_abstains_where_the_model_is_too_little_sure(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    recarded(run, temperature=1.0, abstain_below=0.75)
+    main(["predict", "--abstain", "last", file])
+    assert capsys.readouterr().out == f"uncertain   0.70  {file}\n"
+    main(["predict", "last", file])
+    assert capsys.readouterr().out == f"sad         0.70  {file}\n"
+    recarded(run, abstain_below=0.65)
+    main(["predict", "--abstain", "last", file])
+    assert capsys.readouterr().out == f"sad         0.70  {file}\n"
+    main(["predict", "--abstain", "--json", "last", file])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["uncertain"] is False and answer["prediction"] == "sad"
+
+
+def test_predict_gives_calibrated_probabilities(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    recarded(run, temperature=0.5)
+    main(["predict", "--json", "last", file])
+    squares = SHARES**2 / (SHARES**2).sum()
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["probability_happy"] == pytest.approx(float(squares[0]), abs=1e-6)
+
+
+def test_a_checkpoint_without_a_threshold_cannot_abstain(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    assert "no abstention threshold" in mistake(capsys, "predict", "--abstain", "last", file)
+
+
+def test_a_checkpoint_whose_weights_do_not_fit(capsys, run):
+    checkpoint = torch.load(run.best, weights_only=True)
+    checkpoint["ser"]["classes"] = ["happy", "sad"]
+    torch.save(checkpoint, run.best)
+    told = mistake(capsys, "predict", "last", "a.wav")
+    assert "its weights do not fit the network that its card describes (chance, 2 classes)" in told

@@ -1,0 +1,158 @@
+"""Options as given: values of the wrong kind, out of range, or beside others that exclude them."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra import compose
+from hydra.errors import InstantiationException
+from pipeline_runs import ROOT, options, run_script, train
+
+from ser.config import CONF, build, check
+from ser.errors import OptionError, SerError
+from ser.evaluate import evaluate
+from ser.options import check_kinds
+from ser.run import prepare
+from ser.run import train as train_run
+from ser.run_folder import RunFolder
+from ser.sweep import run_grid
+
+
+def checked_kinds(*words: str, config: str = "train") -> None:
+    check_kinds(compose(config, list(words)), words, CONF, config)
+
+
+@pytest.mark.parametrize(
+    ("word", "rule"),
+    [
+        ("test=no", "it must be true or false (by default true)"),
+        ("refit=no", "true or false"),
+        ("test=1", "true or false"),
+        ("dataset.strict=no", "true or false"),
+        ("seed=abc", "it must be a whole number (by default 0)"),
+        ("loader.batch_size=2.5", "a whole number"),
+        ("optimizer.lr=fast", "it must be a number (by default 0.001)"),
+        ("split.val_fraction=abc", "a number"),
+        ("split.fold=one", "a whole number"),
+        ("model.wav2vec2.dropout=high", "a number"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_its_default(hydra_ready, word, rule):
+    with pytest.raises(OptionError) as caught:
+        checked_kinds("dataset=demo", word)
+    assert str(caught.value).startswith(f"{word}: it must be ") and rule in str(caught.value)
+
+
+def test_the_defaults_are_those_of_the_groups_that_were_chosen(hydra_ready):
+    checked_kinds("model=ridge", "model.enrolment=all", "model.silence_s=null", "test=false")
+    checked_kinds("optimizer=sgd", "optimizer.lr=1", "trainer.devices=auto", "~experiment")
+    checked_kinds("+trainer.profiler=simple", "loss.corpora={tess: 0.5}", "seed=3")
+    checked_kinds("run=last", "dataset=demo", "severities.babble=[20]", config="evaluate")
+    checked_kinds("sweep=folds", "+sweep.grid.seed=[0]", "sweep.name=x", config="sweep")
+
+
+def test_a_key_that_nothing_reads_is_refused(hydra_ready):
+    with pytest.raises(OptionError, match=r"^sed: there is no such option\. Did you mean seed\?"):
+        checked_kinds("+sed=3")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["seed=-1", "loss.label_smoothing=2", "trainer.gradient_clip_val=-1",
+     "scheduler.warmup_fraction=2", "monitor.metric=bad"],
+)  # fmt: skip
+def test_a_number_out_of_range_is_refused(hydra_ready, word):
+    with pytest.raises(SerError, match=word.replace(".", r"\.")):
+        check(compose("train", ["dataset=demo", word]))
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("optimizer.lr=-1", r"AdamW: Invalid learning rate: -1"),
+        ("trainer.precision=foo", r"Trainer: .*foo"),
+        ("model.dropout=2", r"model\.dropout=2: a probability"),
+        ("feature.mfcc.feature.mfcc.hop_samples=0", r"mfcc: hop_samples=0"),
+    ],
+)
+def test_what_is_built_late_is_refused_before_a_run_begins(project, hydra_ready, word, told):
+    cfg = compose("train", options(project, "model=tim", word))
+    check(cfg)
+    with pytest.raises(SerError, match=told):
+        prepare(cfg)
+
+
+def test_a_mistake_within_our_own_code_stays_a_traceback():
+    with pytest.raises(InstantiationException):
+        build({"_target_": "builtins.open", "file": "/nowhere/at/all"})
+
+
+def test_options_beside_resume_are_refused_but_for_places(project, hydra_ready):
+    words = options(project, "resume=last")
+    with pytest.raises(SerError, match=r"^dataset=ravdess beside resume=: .* its own options"):
+        train_run(compose("train", words), words)
+    places = [word for word in words if "_root=" in word or word.startswith("resume")]
+    with pytest.raises(SerError, match="no run under"):
+        train_run(compose("train", places), places)
+
+
+def test_a_run_whose_speech_was_moved_is_scored_and_explained_where_it_lies_now(
+    project, hydra_ready
+):
+    run = train(project, "model=linear", "trainer.max_epochs=1")
+    moved = project / "elsewhere"
+    (project / "data").rename(moved)
+    try:
+        words = [f"run={run.path}", f"cache_root={project / 'cache'}"]
+        with pytest.raises(SerError, match=r"not where it lay.* dataset_root=FOLDER"):
+            evaluate(compose("evaluate", words), words)
+        words.append(f"dataset_root={moved / 'ravdess'}")
+        uar = evaluate(compose("evaluate", words), words)
+        assert uar == run.metrics()["test/uar"]
+        evaluate(compose("evaluate", words[:2]), words[:2])  # the run knows it now
+    finally:
+        moved.rename(project / "data")
+
+
+def test_a_sweep_says_that_its_own_grid_would_win(project, hydra_ready):
+    cfg = compose("sweep", ["dataset=demo"])
+    grid = {"grid": {"model": ["tim"]}, "all_folds": False}
+    with pytest.raises(SerError, match=r'^model=linear: .* Write "sweep\.grid\.model=\[linear\]"'):
+        run_grid(cfg, grid, ["model=linear"], None, "")
+
+
+def test_a_run_that_failed_before_its_first_epoch_is_not_the_last_to_go_on_with(
+    project, hydra_ready, monkeypatch
+):
+    def refuse(*given: object) -> None:
+        raise SerError("no")
+
+    monkeypatch.setattr("ser.run._train_and_score", refuse)
+    before = set((project / "mlruns" / "runs").glob("*"))
+    words = options(project, "model=linear")
+    with pytest.raises(SerError, match=r"^no$"):
+        train_run(compose("train", words), words)
+    (new,) = set((project / "mlruns" / "runs").glob("*")) - before
+    assert RunFolder(new).state()["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("sed=3", "sed: there is no such option. Did you mean seed?"),
+        ("trainer.max_epoch=3", "no such option. Did you mean trainer.max_epochs?"),
+        ("model=liner", "model=liner is not known: choose chance, "),
+        ("model=[tim", "no viable alternative at input '[tim'"),
+    ],
+)
+def test_what_hydra_refuses_is_told_as_any_mistake(tmp_path, word, told):
+    done = run_script("train.py", tmp_path, word)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("\nerror: ") and done.stderr.count("\n") == 2
+    assert told in done.stderr and "+sed" not in done.stderr and "provider" not in done.stderr
+
+
+def test_help_that_nobody_reads_to_its_end_is_no_error(tmp_path):
+    command = f"{sys.executable} {ROOT / 'train.py'} --help | head -1"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith("train.py: ") and done.stderr == ""
