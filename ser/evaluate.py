@@ -139,7 +139,7 @@ def _other_clips(cfg: DictConfig, card: dict[str, Any], overrides: Sequence[str]
         raise SerError(
             f"dataset={cfg.dataset.name}: the checkpoint {cfg.run} knows the classes of "
             f"{', '.join(card['trained_on'])} alone (it was trained with dataset.labels=native), "
-            "and several corpora have no such classes in common. Score it on one corpus at a "
+            "and several corpora need not have them in common. Score it on one corpus at a "
             "time: dataset=NAME dataset.root=FOLDER. To score several together, train on a "
             "common set: dataset.labels=seven, six or four."
         )

@@ -19,6 +19,7 @@ from ser.labels import canonical_emotion
 
 _MANIFESTS = ("manifest.csv", "manifest.jsonl")
 _REQUIRED = ("path", "emotion")
+_COLUMNS = (*_REQUIRED, "speaker", "sex", "age", "language", "intensity", "text")
 _SEXES = {
     **dict.fromkeys(("female", "f", "woman"), "female"),
     **dict.fromkeys(("male", "m", "man"), "male"),
@@ -62,7 +63,7 @@ class Folder(Corpus):
             parsed = list(self._parse_manifest(manifest))
             if not parsed:
                 raise SerError(f"{manifest} has no rows: write one a clip.")
-            listing = self.collect(parsed)
+            listing = self.collect(parsed, _unread_columns(manifest))
         return _with_note(listing, f"{self.name}_{_UNKNOWN}")
 
     def parse(self, path: Path) -> Utterance | Problem | None:
@@ -147,7 +148,8 @@ def _read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if missing:
                 raise SerError(
                     f"{manifest} line {line} has no {' and no '.join(missing)}: a manifest needs "
-                    f"the columns {' and '.join(_REQUIRED)} (docs/data.md)."
+                    f"the columns {' and '.join(_REQUIRED)} (docs/data.md). It has "
+                    f"{', '.join(map(repr, row))}."
                 )
             yield line, {key: _text(value) for key, value in row.items()}
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
@@ -155,6 +157,14 @@ def _read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
             f"{manifest} cannot be read ({error}): it must be UTF-8 "
             f"{'CSV with a header' if read is _read_csv else 'with one JSON object a line'}."
         ) from error
+
+
+def _unread_columns(manifest: Path) -> list[str]:
+    """A note of the columns that mean nothing here, a misspelt one perhaps."""
+    named = dict.fromkeys(key for _, row in _read_rows(manifest) for key in row)
+    unread = [repr(key) for key in named if key not in _COLUMNS]
+    told = f"folder: {manifest.name} has columns that are not read: {', '.join(unread)}"
+    return [f"{told} (read are {', '.join(_COLUMNS)})"] if unread else []
 
 
 def _text(value: object) -> str:

@@ -45,6 +45,16 @@ def test_csv_manifest(tmp_path):
     assert (b.emotion, b.speaker, b.sex, b.age) == ("awe", "folder_unknown", None, None)
 
 
+def test_columns_that_mean_nothing_are_named(tmp_path):
+    synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a"))
+    write_csv(tmp_path, "path,emotion,speeker,take\na.wav,sad,ann,1\n")
+    notes = Folder(tmp_path).list().notes
+    assert notes[0].startswith(
+        "folder: manifest.csv has columns that are not read: 'speeker', 'take'"
+    )
+    assert "speaker" in notes[0] and "1 clips have no speaker" in notes[1]
+
+
 def test_jsonl_manifest_given_as_the_root(tmp_path):
     synthetic.write_clip(tmp_path / "a.flac", synthetic.tone("a"))
     manifest = tmp_path / "mine.jsonl"
