@@ -221,6 +221,6 @@ def check_classes(split: Split, table: pd.DataFrame, classes: Collection[str]) -
     if untrained:
         raise SerError(
             f"{where}: no training clip of the class(es) {', '.join(untrained)}. A class must be "
-            "trained to be predicted: choose a label set without it (dataset.labels=native has just "
+            "trained to be predicted: choose a label set without it (dataset.labels=native has "
             "those that there are), another fold or more corpora."
         )
