@@ -73,8 +73,8 @@ def write_index(run_folder: Path, out: Path, name: str, skipped: Mapping[str, st
     )
     page = environment.get_template("explain_index.html").render(
         title=f"What {name} learned",
-        summary=f"Run folder {run_folder.resolve()}. The same for any recording, over time: "
-        f"ser explain {run_folder} --clip FILE",
+        folder=run_folder.resolve(),
+        command=f"ser explain {run_folder} --clip FILE",
         items=items,
     )
     write_text(out / "index.html", page)
