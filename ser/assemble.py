@@ -50,19 +50,31 @@ def open_material(cfg: DictConfig) -> Material:
     return Material(speech, split)
 
 
-def material_of_run(folder: RunFolder, root: str | None) -> tuple[DictConfig, Material]:
-    """A run's own configuration and speech, which lies in `root` where it was moved there."""
+def material_of_run(
+    folder: RunFolder, split_hash: str, root: str | None = None
+) -> tuple[DictConfig, Material]:
+    """A run's own configuration and speech, checked to be the very clips it was trained on.
+
+    `root` is where the speech lies now, if it was moved; `split_hash` that of the checkpoint.
+    """
     own = OmegaConf.load(folder.config)
     assert isinstance(own, DictConfig)
     if root is not None:
         own.dataset.root = str(Path(root).absolute())
     try:
-        return own, open_material(own)
+        material = open_material(own)
     except CorpusNotFoundError as error:
         raise SerError(
             f"{folder.path}: its speech is not where it lay. {error} For this run say where: "
             f"python evaluate.py run={folder.path} dataset_root=FOLDER."
         ) from error
+    if material.split.digest != split_hash:
+        raise SerError(
+            f"{folder.path}: the speech under {own.dataset.root} or its split has changed since "
+            "training, so its clips are no longer known. Restore it, or score another corpus: "
+            "python evaluate.py run=RUN dataset=NAME dataset.root=FOLDER."
+        )
+    return own, material
 
 
 def speech_of(cfg: DictConfig) -> Speech:

@@ -62,7 +62,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
         raise SerError(f"{given}: part is test or val, seen drop or keep, batch_size 1 or more.")
     if cfg.robustness is not None:
         chosen_families(cfg.robustness, list(cfg.severities))  # a wrong word shows at once
-        _against(cfg, "")
+        _against(cfg)
     checkpoint_path, folder = _find_checkpoint(cfg)
     card = load_checkpoint(checkpoint_path)["ser"]
     recognizer = load_recognizer(checkpoint_path, cfg.encoder_path)
@@ -111,13 +111,7 @@ def _own_clips(cfg: DictConfig, folder: RunFolder | None, card: dict[str, Any]) 
             f"{cfg.run} lies outside a run folder, so its own test clips are not known. "
             "Say what to score it on: dataset=NAME dataset.root=FOLDER."
         )
-    own, material = material_of_run(folder, cfg.dataset_root)
-    if material.split.digest != card["split_hash"]:
-        raise SerError(
-            f"{folder.path}: the speech under {own.dataset.root} or its split has changed since "
-            "training, so the figures could not be the same. Restore it, or score another "
-            "corpus: dataset=NAME dataset.root=FOLDER."
-        )
+    own, material = material_of_run(folder, card["split_hash"], cfg.dataset_root)
     if cfg.dataset_root is not None:
         OmegaConf.save(own, folder.config)  # `ser explain` finds it there, too
     ids = material.split.parts[cfg.part]
@@ -213,7 +207,7 @@ def _score_robustness(
 ) -> dict[str, float]:
     """Score the same clips under every condition asked for; table and figure go to `target`."""
     voices = voices_of(babble_clips(clips.table, clips.speech))
-    asked = plain(cfg)
+    asked, before = plain(cfg), _against(cfg)
     return score_robustness(
         conditions_of(asked["robustness"], asked["severities"], voices),
         recognizer.features,
@@ -222,16 +216,15 @@ def _score_robustness(
         recognizer.classes,
         target.path,
         f"{title}: robustness",
-        before=_against(cfg, target.path.name),
+        before=before.path / "evaluations" / target.path.name if before else None,
     )
 
 
-def _against(cfg: DictConfig, name: str) -> Path | None:
-    """The folder of the same evaluation of the run that this one is held against."""
+def _against(cfg: DictConfig) -> RunFolder | None:
+    """The run that this one is held against."""
     if cfg.against is None:
         return None
-    folder = find_run(str(cfg.against), Path(cfg.runs_root) / "runs", finished=True)
-    return folder.path / "evaluations" / name
+    return find_run(str(cfg.against), Path(cfg.runs_root) / "runs", finished=True)
 
 
 def _compare_with_training(folder: RunFolder, metrics: dict[str, float], part: str) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ser.assemble import Material, compute_features, open_material
+from ser.assemble import Material, compute_features, material_of_run
 from ser.checkpoint import load_checkpoint
 from ser.clips_page import N_MELS, clips_page, log_mel
 from ser.data import EmotionDataset, in_order
@@ -113,10 +113,8 @@ def explain_clip(folder: RunFolder, clip: Path, *, encoder_path: str | None = No
 
 def rewrite_card(folder: RunFolder, *, encoder_path: str | None = None) -> Path:
     """Write the run's MODEL_CARD.md anew, with what was measured since; gives its path."""
-    own = OmegaConf.load(folder.config)
-    assert isinstance(own, DictConfig)
     recognizer = load_recognizer(folder.best, encoder_path)
-    material = _material(folder, own)
+    own, material = _material(folder)
     return write_model_card(
         own, material, recognizer.model, recognizer.features, folder, folder.metrics()
     )
@@ -182,9 +180,7 @@ def hidden_values(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFra
 
     Raises SerError when the speech has changed, or the model has nothing hidden to show.
     """
-    own = OmegaConf.load(folder.config)
-    assert isinstance(own, DictConfig)
-    material = _material(folder, own)
+    own, material = _material(folder)
     table = material.speech.table
     clips = table[table["id"].isin(material.split.test)]
     stores = compute_features(Path(own.cache_root), recognizer.features, clips)
@@ -201,15 +197,8 @@ def hidden_values(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFra
     return clips.loc[rows], values
 
 
-def _material(folder: RunFolder, own: DictConfig) -> Material:
-    """The speech and split of the run, checked to be the very ones."""
-    material = open_material(own)
-    if material.split.digest != load_checkpoint(folder.best)["ser"]["split_hash"]:
-        raise SerError(
-            f"{folder.path}: the speech under {own.dataset.root} or its split has changed since "
-            "training, so its clips are no longer known. Restore it."
-        )
-    return material
+def _material(folder: RunFolder) -> tuple[DictConfig, Material]:
+    return material_of_run(folder, load_checkpoint(folder.best)["ser"]["split_hash"])
 
 
 def _draw_layers(run: Explained, path: Path) -> None:

@@ -12,7 +12,7 @@ from ser.errors import SerError
 from ser.protocol import CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
 from ser.report import OVERALL, UNKNOWN, markdown
-from ser.results_table import ALL, LOG_LOSS, WITHOUT_TESS, Results
+from ser.results_table import ALL, NLL, WITHOUT_TESS, Results
 from ser.run_folder import write_text
 
 HASH_CHARACTERS = 12
@@ -77,7 +77,7 @@ def overall_cells(
     for arm, of_arm in _ranked(figures):
         overall = of_arm[of_arm["part"] == ALL]
         row = {"arm": _arm_cell(arm), "seeds": str(of_arm["seeds"].iloc[0])}
-        columns = OVERALL | {LOG_LOSS: "log loss"}
+        columns = OVERALL | {NLL: "log loss"}
         row |= {label: _cell(overall, "metric", key) for key, label in columns.items()}
         rows.append(row)
     if not any(arm.model == CHANCE for arm in protocol.arms):
@@ -101,9 +101,9 @@ def test_cells(results: Results) -> pd.DataFrame:
             "p (Holm)": tests["p_holm"].map(_p),
             "McNemar p": tests["mcnemar"].map(_p),
             "McNemar p (Holm)": tests["mcnemar_holm"].map(_p),
-            "log loss difference": _spans(tests.filter(regex="^log_loss_(difference|low|high)$")),
-            "log loss p": tests["log_loss_p"].map(_p),
-            "log loss p (Holm)": tests["log_loss_p_holm"].map(_p),
+            "log loss difference": _spans(tests.filter(regex="^nll_(difference|low|high)$")),
+            "log loss p": tests["nll_p"].map(_p),
+            "log loss p (Holm)": tests["nll_p_holm"].map(_p),
         }
     )
 

@@ -28,10 +28,10 @@ from ser.statistics import (
 )
 
 OVERALL: dict[str, Metric] = {"uar": uar, "war": war, "macro_f1": macro_f1}
-LOG_LOSS = "log_loss"
+NLL = "nll"
 ALL, WITHOUT_TESS = "all", "without_tess"
 ENSEMBLE = "ensemble"
-_LOSS_COLUMNS = ("log_loss_difference", "log_loss_low", "log_loss_high", "log_loss_p")
+_LOSS_COLUMNS = ("nll_difference", "nll_low", "nll_high", "nll_p")
 Rows = npt.NDArray[np.bool_]
 Drawn = tuple[float, Values]
 """A figure as measured, and on each draw."""
@@ -45,12 +45,12 @@ class Results:
     """One row an arm, part and metric: arm, model, average_of, seeds, commit, manifest, part,
     clips, metric, value (mean over seeds), low, high, seed_sd, fold_mean, fold_sd (NaN where there
     is one). Parts: all, without_tess, corpus/<name>; metrics: uar, war, macro_f1, and of all clips
-    log_loss (of the calibrated probabilities, in nats) and recall/<emotion>."""
+    nll (log loss of the calibrated probabilities, in nats) and recall/<emotion>."""
     folds: pd.DataFrame
     """One row an arm, seed and fold: arm, seed, fold, clips, uar, war, macro_f1."""
     tests: pd.DataFrame
     """One row a pair: arm, against, uar_difference, low, high, p, p_holm, mcnemar, mcnemar_holm,
-    log_loss_difference, log_loss_low, log_loss_high, log_loss_p, log_loss_p_holm."""
+    nll_difference, nll_low, nll_high, nll_p, nll_p_holm."""
     reference: str
     """The arm that is tested against the others."""
     chosen: bool
@@ -88,7 +88,7 @@ def compute_results(
                     row |= _over_folds(over_folds, name)
                 rows.append(row)
         loss = _losses(arm, protocol)
-        row = _row(arm, protocol, ALL, len(protocol.clips), LOG_LOSS)
+        row = _row(arm, protocol, ALL, len(protocol.clips), NLL)
         rows.append(row | _summary(list(loss.mean(1)), _mean_draws(weights, loss)))
         losses[arm.name] = float(loss.mean()), _mean_draws(paired, loss)
     known = [arm for arm in protocol.arms if arm.model != CHANCE] or list(protocol.arms)

@@ -51,7 +51,7 @@ def prepare(cfg: DictConfig) -> Job:
     features = build_features(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
     model = build_model(cfg.model, features, material.speech.classes)
-    build_trainer(cfg, [], False)
+    build_trainer(cfg, [], False)  # what these refuse shows before a run folder is made
     build(cfg.optimizer, [nn.Parameter(torch.zeros(1))], _partial_=False)
     return Job(cfg, material, features, model)
 

@@ -11,6 +11,7 @@ from pipeline_runs import ROOT, options, run_script, train
 from ser.config import CONF, build, check
 from ser.errors import OptionError, SerError
 from ser.evaluate import evaluate
+from ser.explain import rewrite_card
 from ser.options import check_kinds
 from ser.run import prepare
 from ser.run import train as train_run
@@ -106,10 +107,13 @@ def test_a_run_whose_speech_was_moved_is_scored_and_explained_where_it_lies_now(
         words = [f"run={run.path}", f"cache_root={project / 'cache'}"]
         with pytest.raises(SerError, match=r"not where it lay.* dataset_root=FOLDER"):
             evaluate(compose("evaluate", words), words)
+        with pytest.raises(SerError, match=r"not where it lay.* dataset_root=FOLDER"):
+            rewrite_card(run)
         words.append(f"dataset_root={moved / 'ravdess'}")
         uar = evaluate(compose("evaluate", words), words)
         assert uar == run.metrics()["test/uar"]
         evaluate(compose("evaluate", words[:2]), words[:2])  # the run knows it now
+        assert rewrite_card(run).is_file()
     finally:
         moved.rename(project / "data")
 

@@ -118,7 +118,7 @@ def test_tests_are_those_of_ser_statistics_corrected_over_the_table(protocol, re
     assert tests.loc[("ensemble", "tim")]["mcnemar"] == pytest.approx(largest)
 
 
-def test_log_loss_agrees_with_scikit_learn_and_is_tested_too(protocol, results):
+def test_nll_agrees_with_scikit_learn_and_is_tested_too(protocol, results):
     names = sorted(CLASSES)
     columns = [f"probability_{name}" for name in names]
 
@@ -126,16 +126,16 @@ def test_log_loss_agrees_with_scikit_learn_and_is_tested_too(protocol, results):
         losses = [log_loss(t["truth"], t[columns], labels=names) for t in tables(protocol, arm)]
         return sum(losses) / len(losses)
 
-    found = row(results, "tim", "log_loss")
+    found = row(results, "tim", "nll")
     assert found["value"] == pytest.approx(mean_over_seeds("tim"))
     assert found["low"] < found["value"] < found["high"]
     pair = results.tests.set_index(["arm", "against"]).loc[("ensemble", "tim")]
     difference = mean_over_seeds("ensemble") - mean_over_seeds("tim")
-    assert pair["log_loss_difference"] == pytest.approx(difference)
-    assert pair["log_loss_low"] < difference < pair["log_loss_high"] < 0
-    assert pair["log_loss_p"] < 0.02
+    assert pair["nll_difference"] == pytest.approx(difference)
+    assert pair["nll_low"] < difference < pair["nll_high"] < 0
+    assert pair["nll_p"] < 0.02
     tests = results.tests
-    assert list(tests["log_loss_p_holm"]) == statistics.holm(list(tests["log_loss_p"]))
+    assert list(tests["nll_p_holm"]) == statistics.holm(list(tests["nll_p"]))
 
 
 def test_controls_whose_seeds_agree_have_no_average_and_chance_no_test(results):

@@ -12,13 +12,13 @@ from torchaudio.functional import melscale_fbanks
 from ser.audio import Waveform
 from ser.errors import SerError
 
-_AMIN = 1e-10
+AMIN = 1e-10
 """Power below this counts as this, as in librosa.power_to_db."""
 _TOP_DB = 80.0
 """Quieter than this below the clip's loudest is clipped, as in librosa.power_to_db."""
 
 Power = Callable[[Waveform, np.ndarray], None]
-"""Fills (n_mels, frames) with the power of a clip, at least _AMIN."""
+"""Fills (n_mels, frames) with the power of a clip, at least AMIN."""
 
 
 def check_analysis(feature: str, **sizes: int) -> None:
@@ -77,12 +77,12 @@ class MelDecibels:
             pad_mode="constant", return_complex=True,
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
-        torch.mm(self._filters.T, power, out=torch.from_numpy(out)).clamp_(min=_AMIN)
+        torch.mm(self._filters.T, power, out=torch.from_numpy(out)).clamp_(min=AMIN)
 
     @cached_property
     def _roots(self) -> np.ndarray:
-        angles = -2 * np.pi * np.arange(self._n_fft) / self._n_fft
-        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+        roots: np.ndarray = np.exp(-2j * np.pi * np.arange(self._n_fft) / self._n_fft)
+        return roots.astype(np.complex64)
 
     @cached_property
     def _groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

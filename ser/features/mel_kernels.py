@@ -15,6 +15,7 @@ makes vector instructions of them without checking what overlaps.
 
 import numpy as np
 
+from ser.features.mel import AMIN
 from ser.kernels import inlined, kernel
 
 Array = np.ndarray
@@ -27,7 +28,7 @@ _WIDTH = 48  # columns of a hop in the workspace; 35 are used
 _GAP = 80  # keeps planes from starting at the same place of a page, where stores wait for loads
 _HALF = np.float32(0.5)
 _DIAGONAL = np.float32(np.sqrt(0.5))
-_FLOOR = np.float32(1e-10)
+_FLOOR = np.float32(AMIN)
 
 
 @inlined
@@ -62,7 +63,7 @@ def mel_power_2048(
     Args:
         clip: samples.
         window: (n_fft,).
-        roots: (n_fft, 2), cosine and sine of -2 pi k / n_fft.
+        roots: (n_fft,), of one: exp(-2 pi i k / n_fft).
         filters: of each band its first frequency and how many groups of four frequencies it
             has, then the groups' weights one after the other, (groups, 4).
         work: `workspace(n_fft)`.
@@ -149,37 +150,25 @@ def _step(work: Array, n_fft: int, n: int, source: int, target: int, roots: Arra
 
 
 @inlined
-def _turns(roots: Array, p: int) -> tuple[np.float32, ...]:
-    """Cosine and sine of root p and of its 2nd to 7th power."""
+def _turns(roots: Array, p: int) -> tuple[np.complex64, ...]:
+    """Root p and its powers to the 7th."""
     return (
-        roots[p, 0], roots[p, 1], roots[2 * p, 0], roots[2 * p, 1],
-        roots[3 * p, 0], roots[3 * p, 1], roots[4 * p, 0], roots[4 * p, 1],
-        roots[5 * p, 0], roots[5 * p, 1], roots[6 * p, 0], roots[6 * p, 1],
-        roots[7 * p, 0], roots[7 * p, 1],
+        roots[p], roots[2 * p], roots[3 * p], roots[4 * p], roots[5 * p], roots[6 * p],
+        roots[7 * p],
     )  # fmt: skip
 
 
 @inlined
 def _store(
     work: Array, i: int, j: int, step: int, up: tuple[np.float32, ...],
-    down: tuple[np.float32, ...], turns: tuple[np.float32, ...],
+    down: tuple[np.float32, ...], turns: tuple[np.complex64, ...],
 ) -> None:  # fmt: skip
     """Eight numbers, turned, a step apart: real parts (`up`) from i on, imaginary from j on."""
     work[i], work[j] = up[0], down[0]
-    work[i + step] = up[1] * turns[0] - down[1] * turns[1]
-    work[j + step] = up[1] * turns[1] + down[1] * turns[0]
-    work[i + 2 * step] = up[2] * turns[2] - down[2] * turns[3]
-    work[j + 2 * step] = up[2] * turns[3] + down[2] * turns[2]
-    work[i + 3 * step] = up[3] * turns[4] - down[3] * turns[5]
-    work[j + 3 * step] = up[3] * turns[5] + down[3] * turns[4]
-    work[i + 4 * step] = up[4] * turns[6] - down[4] * turns[7]
-    work[j + 4 * step] = up[4] * turns[7] + down[4] * turns[6]
-    work[i + 5 * step] = up[5] * turns[8] - down[5] * turns[9]
-    work[j + 5 * step] = up[5] * turns[9] + down[5] * turns[8]
-    work[i + 6 * step] = up[6] * turns[10] - down[6] * turns[11]
-    work[j + 6 * step] = up[6] * turns[11] + down[6] * turns[10]
-    work[i + 7 * step] = up[7] * turns[12] - down[7] * turns[13]
-    work[j + 7 * step] = up[7] * turns[13] + down[7] * turns[12]
+    for k in range(1, 8):
+        turn = turns[k - 1]
+        work[i + k * step] = up[k] * turn.real - down[k] * turn.imag
+        work[j + k * step] = up[k] * turn.imag + down[k] * turn.real
 
 
 @inlined
