@@ -51,6 +51,8 @@ keep_freed_memory()
 
 _LIGHTNINGS = "MisconfigurationException"  # its module takes seconds to import
 Job = Callable[[DictConfig], Any]
+_MLFLOWS = "MlflowException"  # likewise
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 _failed: list[SerError] = []
 _FULL_DISK = (
     "no space is left on its disk, or on that of the cache. Free some and go on: sweep.py by the "
@@ -109,11 +111,31 @@ def _mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
     """What the user is told of an error; None where it is none of theirs."""
     if _is_full_disk(error):
         return SerError(f"{cfg.runs_root}: {_FULL_DISK}")
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return _unwritable(error, cfg)
+    mlflows = any(kind.__name__ == _MLFLOWS for kind in type(error).__mro__)
+    if mlflows and OmegaConf.select(cfg, "logger.uri"):
+        return SerError(
+            f"logger.uri={cfg.logger.uri}: MLflow cannot work with it ({error}). Give a database "
+            "such as sqlite:///FILE.db, or the address of a server that runs, or leave it out."
+        )
     if isinstance(error, MissingMandatoryValue):
         return SerError(
             f"{error.full_key} has no default and was not given: add {error.full_key}=…"
         )
     return error if isinstance(error, (SerError, OmegaConfBaseException)) else None
+
+
+def _unwritable(error: OSError, cfg: DictConfig) -> SerError | None:
+    """Where the folder in which it fails is one that the user chooses."""
+    for key in ("runs_root", "cache_root", "data_root"):
+        root = OmegaConf.select(cfg, key)
+        if root is not None and str(error.filename or "").startswith(str(root)):
+            return SerError(
+                f"{key}={root}: {error.filename} cannot be written ({error.strerror}). Make it "
+                f"writable, or name another folder: {key}=FOLDER."
+            )
+    return None
 
 
 def _is_full_disk(error: Exception) -> bool:

@@ -39,7 +39,8 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
         pairs = zip(clips["emotion"], clips["path"], strict=True)
         pictures = {emotion: _picture(Path(path)) for emotion, path in pairs}
         ordered = {emotion: pictures[emotion] for emotion in classes if emotion in pictures}
-        title = f"{corpus.title}: {_shown(clips)} by {speaker}, emotion by emotion"
+        whose = "" if speaker == f"{corpus.name}_unknown" else f" by {speaker}"
+        title = f"{corpus.title}: {_shown(clips)}{whose}, emotion by emotion"
         figures[f"{corpus.name}_by_emotion"] = speech_figure(ordered, title, mel_hz)
     paths = []
     for name, figure in figures.items():

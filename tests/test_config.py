@@ -1,10 +1,6 @@
 """What options are refused, in which words, and what is settled before a run."""
 
-import errno
 import logging
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from composing import checked, composed
@@ -195,60 +191,6 @@ def test_tim_on_frames_reads_the_encoders_frames():
     settle_encoder(cfg, synthetic=True)
     assert cfg.feature.encoder_frames.encoder == cfg.encoder
     assert cfg.encoder.name == "tiny"
-
-
-SCRIPT = """
-from ser.config import command, given_overrides
-from ser.errors import SerError
-
-@command("train")
-def main(cfg):
-    print("seed", cfg.seed, given_overrides()[-1], flush=True)
-    if cfg.seed == 1:
-        raise SerError("seed 1 is\\n   cursed")
-    if cfg.seed == 2:
-        return cfg.dataset.root
-    if cfg.seed == 3:
-        raise RuntimeError("(sqlite3.OperationalError) database or disk is full")
-    if cfg.seed in (28, 13):
-        raise OSError(cfg.seed, "of the system", "best.ckpt")
-    return 0.5
-
-main()
-"""
-
-
-def run_script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), *words, f"runs_root={folder}"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_a_mistake_ends_a_script_with_one_paragraph_and_status_2(tmp_path):
-    done = run_script(tmp_path, "seed=1")
-    assert done.returncode == 2 and done.stderr.strip() == "error: seed 1 is cursed"
-    assert done.stdout == f"seed 1 runs_root={tmp_path}\n"
-    done = run_script(tmp_path, "seed=2", "dataset=folder")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("\nerror: dataset.root has no default and was not given: add")
-    assert run_script(tmp_path, "seed=0").returncode == 0
-
-
-def test_a_full_disk_is_named_and_other_errors_of_the_system_are_not_hidden(tmp_path):
-    for seed in (errno.ENOSPC, 3):
-        done = run_script(tmp_path, f"seed={seed}")
-        assert done.returncode == 2 and "Traceback" not in done.stderr
-        assert done.stderr.startswith(f"\nerror: {tmp_path}: no space is left on its disk")
-    done = run_script(tmp_path, f"seed={errno.EACCES}")
-    assert done.returncode == 1 and "of the system: 'best.ckpt'" in done.stderr
-
-
-def test_a_multirun_does_the_other_jobs_first(tmp_path):
-    done = run_script(tmp_path, "-m", "seed=1,0", "~hydra.callbacks.multirun")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "seed 1" in done.stdout and "seed 0" in done.stdout
-    assert done.stderr.count("error: seed 1 is cursed") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""How a script ends on a user's mistake: one paragraph, status 2; all else keeps its traceback."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+from ser.config import command, given_overrides
+from ser.errors import SerError
+
+@command("train")
+def main(cfg):
+    print("seed", cfg.seed, given_overrides()[-1], flush=True)
+    if cfg.seed == 1:
+        raise SerError("seed 1 is\\n   cursed")
+    if cfg.seed == 2:
+        return cfg.dataset.root
+    if cfg.seed == 3:
+        raise RuntimeError("(sqlite3.OperationalError) database or disk is full")
+    if cfg.seed in (28, 13):
+        raise OSError(cfg.seed, "of the system", "best.ckpt")
+    if cfg.seed == 4:
+        raise PermissionError(13, "of the system", f"{cfg.cache_root}/features")
+    if cfg.seed == 5:
+        from mlflow import MlflowClient
+        MlflowClient(cfg.logger.uri or "folder").search_experiments()
+    return 0.5
+
+main()
+"""
+
+
+def run_script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), *words, f"runs_root={folder}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_mistake_ends_a_script_with_one_paragraph_and_status_2(tmp_path):
+    done = run_script(tmp_path, "seed=1")
+    assert done.returncode == 2 and done.stderr.strip() == "error: seed 1 is cursed"
+    assert done.stdout == f"seed 1 runs_root={tmp_path}\n"
+    done = run_script(tmp_path, "seed=2", "dataset=folder")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("\nerror: dataset.root has no default and was not given: add")
+    assert run_script(tmp_path, "seed=0").returncode == 0
+
+
+def test_a_full_disk_is_named_and_other_errors_of_the_system_are_not_hidden(tmp_path):
+    for seed in (errno.ENOSPC, 3):
+        done = run_script(tmp_path, f"seed={seed}")
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert done.stderr.startswith(f"\nerror: {tmp_path}: no space is left on its disk")
+    done = run_script(tmp_path, f"seed={errno.EACCES}")
+    assert done.returncode == 1 and "of the system: 'best.ckpt'" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_and_a_store_that_mlflow_refuses_are_named(tmp_path):
+    done = run_script(tmp_path, "seed=4", "cache_root=cache")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("\nerror: cache_root=cache: cache/features cannot be written (of")
+    done = run_script(tmp_path, "seed=5", "logger.uri=folder")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("\nerror: logger.uri=folder: MLflow cannot work with it (")
+    assert run_script(tmp_path, "seed=5").returncode == 1  # not the user's choice: not hidden
+
+
+def test_a_multirun_does_the_other_jobs_first(tmp_path):
+    done = run_script(tmp_path, "-m", "seed=1,0", "~hydra.callbacks.multirun")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "seed 1" in done.stdout and "seed 0" in done.stdout
+    assert done.stderr.count("error: seed 1 is cursed") == 1
