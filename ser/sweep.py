@@ -23,7 +23,7 @@ from ser.results_files import write_page
 from ser.results_page import command_text, merge_section, test_cells
 from ser.results_table import compute_results
 from ser.run import config_digest, tracker_of, train
-from ser.tracking import Tracker
+from ser.tracking import Tracker, flatten
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +51,14 @@ def run_grid(
     cfg: DictConfig, options: Mapping[str, Any], given: list[str], tracker: Tracker, parent: str
 ) -> None:
     """Every combination of the grid; runs that are whole stay, those cut off are resumed."""
-    grid = {key: list(values) for key, values in options["grid"].items()}
+    grid = {key: list(values) for key, values in flatten(options["grid"]).items()}
     for key, _, value in (word.partition("=") for word in given):
         if key in grid:
             raise SerError(
                 f"{key}={value}: the sweep has values of its own for {key}, "
                 f'{", ".join(map(str, grid[key]))}. Write "sweep.grid.{key}=[{value}]".'
             )
-    if options["all_folds"]:
+    if options["all_folds"] and "split.fold" not in grid:
         grid["split.fold"] = list(range(_count_folds(cfg)))
     jobs = [[*given, *words] for words in combinations(grid)]
     digests, failed = [], 0
