@@ -118,7 +118,9 @@ def recall_figure(recalls: pd.DataFrame, title: str) -> "Figure":
     axes.axhline(1 / len(recalls), color="black", linestyle=":", linewidth=1)
     axes.text(1.005, 1 / len(recalls), "chance", transform=axes.get_yaxis_transform(), va="center")
     axes.set(xlabel="", ylabel="recall", ylim=(0, 1.05))
-    axes.legend(title="", loc="upper left", bbox_to_anchor=(0, -0.1), ncols=3, frameon=False)
+    longest = max(map(len, labels.values())) + 8  # with what is drawn before it
+    columns = int(min(max(1, 12 * figure.get_figwidth() // longest), 3))  # 12 letters an inch
+    axes.legend(title="", loc="upper left", bbox_to_anchor=(0, -0.1), ncols=columns, frameon=False)
     unframed(axes)
     return figure
 

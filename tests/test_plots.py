@@ -127,7 +127,14 @@ def test_curves_without_the_monitored_figure_are_an_error() -> None:
         plots.training_figure(history, "tim", "val/war", "max", "best")
 
 
-@pytest.mark.parametrize("arms", [["tim"], ["tim", "wav2vec2", "ensemble"]])
+@pytest.mark.parametrize(
+    "arms",
+    [
+        ["tim"],
+        ["tim", "wav2vec2", "ensemble"],
+        ["tim", *(f"ensemble experiment=finetune trainer.max_epochs={n}" for n in (6, 8))],
+    ],
+)
 def test_recalls_have_a_bar_for_each_class_and_arm(arms: list[str]) -> None:
     recalls = pd.DataFrame(0.5, index=list(CLASSES[:8]), columns=arms)
     recalls.iloc[1] = np.nan  # no such class in the reference
@@ -140,6 +147,7 @@ def test_recalls_have_a_bar_for_each_class_and_arm(arms: list[str]) -> None:
     assert "nan" not in said
     assert len(figure.axes[0].containers) == len(arms)
     check_nothing_is_cut_off(figure)
+    assert figure.axes[0].get_position().width > 0.7  # a long legend leaves the bars their room
 
 
 def test_weights_are_bars_with_their_values() -> None:
