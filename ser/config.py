@@ -50,8 +50,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 keep_freed_memory()
 
 _LIGHTNINGS = "MisconfigurationException"  # its module takes seconds to import
-Job = Callable[[DictConfig], Any]
 _MLFLOWS = "MlflowException"  # likewise
+Job = Callable[[DictConfig], Any]
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 _failed: list[SerError] = []
 _FULL_DISK = (
@@ -127,10 +127,11 @@ def _mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
 
 
 def _unwritable(error: OSError, cfg: DictConfig) -> SerError | None:
-    """Where the folder in which it fails is one that the user chooses."""
-    for key in ("runs_root", "cache_root", "data_root"):
+    """Where what cannot be written lies in a folder that the user chooses."""
+    at = Path(error.filename or "").absolute()
+    for key in ("runs_root", "cache_root"):
         root = OmegaConf.select(cfg, key)
-        if root is not None and str(error.filename or "").startswith(str(root)):
+        if root is not None and at.is_relative_to(Path(root).absolute()):
             return SerError(
                 f"{key}={root}: {error.filename} cannot be written ({error.strerror}). Make it "
                 f"writable, or name another folder: {key}=FOLDER."

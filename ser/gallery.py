@@ -7,6 +7,7 @@ import pandas as pd
 
 from ser.audio import load_waveform
 from ser.check import corpora_at
+from ser.corpora.folder import UNKNOWN
 from ser.features import LogMel, Mfcc
 from ser.labels import classes_of
 from ser.manifest import build_manifest, usable
@@ -39,7 +40,7 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
         pairs = zip(clips["emotion"], clips["path"], strict=True)
         pictures = {emotion: _picture(Path(path)) for emotion, path in pairs}
         ordered = {emotion: pictures[emotion] for emotion in classes if emotion in pictures}
-        whose = "" if speaker == f"{corpus.name}_unknown" else f" by {speaker}"
+        whose = "" if speaker == f"{corpus.name}_{UNKNOWN}" else f" by {speaker}"
         title = f"{corpus.title}: {_shown(clips)}{whose}, emotion by emotion"
         figures[f"{corpus.name}_by_emotion"] = speech_figure(ordered, title, mel_hz)
     paths = []

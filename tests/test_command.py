@@ -19,9 +19,10 @@ def main(cfg):
     if cfg.seed == 3:
         raise RuntimeError("(sqlite3.OperationalError) database or disk is full")
     if cfg.seed in (28, 13):
-        raise OSError(cfg.seed, "of the system", "best.ckpt")
-    if cfg.seed == 4:
-        raise PermissionError(13, "of the system", f"{cfg.cache_root}/features")
+        raise OSError(cfg.seed, "of the system", "/best.ckpt")
+    if cfg.seed in (4, 6):
+        root = cfg.cache_root if cfg.seed == 4 else f"{cfg.cache_root}_of_others"
+        raise PermissionError(13, "of the system", f"{root}/features")
     if cfg.seed == 5:
         from mlflow import MlflowClient
         MlflowClient(cfg.logger.uri or "folder").search_experiments()
@@ -54,13 +55,17 @@ def test_a_full_disk_is_named_and_other_errors_of_the_system_are_not_hidden(tmp_
         assert done.returncode == 2 and "Traceback" not in done.stderr
         assert done.stderr.startswith(f"\nerror: {tmp_path}: no space is left on its disk")
     done = run_script(tmp_path, f"seed={errno.EACCES}")
-    assert done.returncode == 1 and "of the system: 'best.ckpt'" in done.stderr
+    assert done.returncode == 1 and "of the system: '/best.ckpt'" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written_and_a_store_that_mlflow_refuses_are_named(tmp_path):
-    done = run_script(tmp_path, "seed=4", "cache_root=cache")
+    cache = tmp_path.parent / "cache"
+    done = run_script(tmp_path, "seed=4", f"cache_root={cache}")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("\nerror: cache_root=cache: cache/features cannot be written (of")
+    assert done.stderr.startswith(
+        f"\nerror: cache_root={cache}: {cache}/features cannot be written"
+    )
+    assert run_script(tmp_path, "seed=6", f"cache_root={cache}").returncode == 1
     done = run_script(tmp_path, "seed=5", "logger.uri=folder")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("\nerror: logger.uri=folder: MLflow cannot work with it (")

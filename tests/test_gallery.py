@@ -60,19 +60,22 @@ def test_a_known_sentence_goes_before_clips_that_share_none():
 
 
 @pytest.mark.parametrize(
-    ("texts", "title"),
+    ("texts", "speaker", "title"),
     [
-        (("one", "one"), "Folder of speech: one sentence by folder_ann, emotion by emotion"),
-        (("one", "two"), "Folder of speech: clips (several sentences) by folder_ann, "),
-        (("", ""), "Folder of speech: clips (sentences not known) by folder_ann, "),
-        (("one", ""), "Folder of speech: clips (sentences not known) by folder_ann, "),
+        (("one", "one"), "ann", "one sentence by folder_ann, emotion by emotion"),
+        (("one", "two"), "ann", "clips (several sentences) by folder_ann, "),
+        (("", ""), "ann", "clips (sentences not known) by folder_ann, "),
+        (("one", ""), "ann", "clips (sentences not known) by folder_ann, "),
+        (("one", "one"), "", "one sentence, emotion by emotion"),
     ],
 )
-def test_the_title_says_no_more_of_the_sentence_than_is_known(texts, title, tmp_path, monkeypatch):
+def test_the_title_says_no_more_of_the_clips_than_is_known(
+    texts, speaker, title, tmp_path, monkeypatch
+):
     rows = []
     for emotion, text in zip(("sad", "happy"), texts, strict=True):
         synthetic.write_clip(tmp_path / f"{emotion}.wav", synthetic.tone(emotion))
-        rows.append(f"{emotion}.wav,{emotion},ann,{text}\n")
+        rows.append(f"{emotion}.wav,{emotion},{speaker},{text}\n")
     manifest = tmp_path / "mine.csv"
     manifest.write_text("path,emotion,speaker,text\n" + "".join(rows))
     titles = []
@@ -83,7 +86,7 @@ def test_the_title_says_no_more_of_the_sentence_than_is_known(texts, title, tmp_
         lambda clips, said, hz: titles.append(said) or draw(clips, said, hz),
     )
     draw_gallery(manifest, tmp_path / "out", tmp_path / "cache")
-    assert len(titles) == 1 and titles[0].startswith(title)
+    assert len(titles) == 1 and titles[0].startswith(f"Folder of speech: {title}")
 
 
 @pytest.fixture

@@ -110,23 +110,24 @@ def test_a_value_of_the_grid_may_bring_options_of_its_own():
     ]
 
 
-def test_a_model_without_a_seed_is_run_once(monkeypatch):
-    ran = []
+@pytest.fixture
+def ran(monkeypatch):
+    """The options of each run that a grid asks for; none is run."""
+    jobs: list[list[str]] = []
     monkeypatch.setattr(sweep_module, "compose", lambda name, words: composed(*words))
-    monkeypatch.setattr(sweep_module, "_run_missing", lambda job, words, *_: ran.append(words))
+    monkeypatch.setattr(sweep_module, "_run_missing", lambda job, words, *_: jobs.append(words))
     for told in ("tell_comparison", "tell_results"):
         monkeypatch.setattr(sweep_module, told, lambda *_: None)
+    return jobs
+
+
+def test_a_model_without_a_seed_is_run_once(ran):
     options = {"grid": {"model": ["chance", "tim"], "seed": [3, 4]}, "all_folds": False}
     sweep_module.run_grid(composed(), options, [], None, "")
     assert ran == [["model=chance", "seed=3"], ["model=tim", "seed=3"], ["model=tim", "seed=4"]]
 
 
-def test_a_grid_may_name_the_folds(monkeypatch):
-    ran = []
-    monkeypatch.setattr(sweep_module, "compose", lambda name, words: composed(*words))
-    monkeypatch.setattr(sweep_module, "_run_missing", lambda job, words, *_: ran.append(words))
-    for told in ("tell_comparison", "tell_results"):
-        monkeypatch.setattr(sweep_module, told, lambda *_: None)
+def test_a_grid_may_name_the_folds(ran):
     words = ("sweep=protocol", "+sweep.grid.split.fold=[1,3]", "sweep.grid.seed=[0]")
     options = plain(composed(*words, "sweep.grid.model=[tim]", config="sweep"))["sweep"]
     sweep_module.run_grid(composed(), options, [], None, "")

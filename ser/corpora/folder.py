@@ -24,7 +24,8 @@ _SEXES = {
     **dict.fromkeys(("female", "f", "woman"), "female"),
     **dict.fromkeys(("male", "m", "man"), "male"),
 }
-_UNKNOWN = "unknown"
+UNKNOWN = "unknown"
+"""The speaker of clips that have none, behind the corpus's name."""
 
 
 class Folder(Corpus):
@@ -64,7 +65,7 @@ class Folder(Corpus):
             if not parsed:
                 raise SerError(f"{manifest} has no rows: write one a clip.")
             listing = self.collect(parsed, _unread_columns(manifest))
-        return _with_note(listing, f"{self.name}_{_UNKNOWN}")
+        return _with_note(listing, f"{self.name}_{UNKNOWN}")
 
     def parse(self, path: Path) -> Utterance | Problem | None:
         """Read emotion, and speaker if there is one, from the folders above the clip."""
@@ -129,7 +130,7 @@ class Folder(Corpus):
             id=f"{self.name}/{inside.as_posix().lstrip('/')}",
             path=path,
             corpus=self.name,
-            speaker=f"{self.name}_{row.get('speaker') or _UNKNOWN}",
+            speaker=f"{self.name}_{row.get('speaker') or UNKNOWN}",
             emotion=canonical_emotion(row["emotion"]),
             sex=_SEXES.get(row.get("sex", "").lower()),
             age=int(age) if age else None,
