@@ -191,7 +191,8 @@ def _chunks(clips: list[Clip]) -> Iterator[list[Clip]]:
 
 
 def _extract_chunk(feature: Feature, clips: list[Clip]) -> list[Array]:
-    waveforms = [load_waveform(clip.path, feature.sample_rate_hz) for clip in clips]
+    rate = feature.sample_rate_hz
+    waveforms = [load_waveform(clip.path, rate, many=True) for clip in clips]
     features = feature.extract(waveforms, [clip.sha256 for clip in clips])
     for clip, values in zip(clips, features, strict=True):
         if not np.isfinite(values).all():

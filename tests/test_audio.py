@@ -52,6 +52,16 @@ def test_resampling_equals_librosa(tmp_path: Path, to_hz: int) -> None:
     np.testing.assert_allclose(waveform, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("to_hz", [16_000, 24_000])  # compiled loops, and soxr as always
+@pytest.mark.parametrize("samples", [1, 2, 3, 4, 959, 960, 961, 30_720, 30_721, 178_562])
+def test_one_of_many_files_is_resampled_alike(tmp_path: Path, samples: int, to_hz: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, _noise(samples), 48_000, subtype="PCM_16")
+    alone, among_many = load_waveform(path, to_hz), load_waveform(path, to_hz, many=True)
+    assert among_many.dtype == np.float32 and among_many.shape == alone.shape
+    np.testing.assert_allclose(among_many, alone, atol=5e-7)
+
+
 def test_crop_and_pad_about_the_centre() -> None:
     five = np.arange(1, 6, dtype=np.float32)
     assert centre_crop_or_pad(five, 3).tolist() == [2, 3, 4]

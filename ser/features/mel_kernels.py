@@ -16,6 +16,7 @@ makes vector instructions of them without checking what overlaps.
 import numpy as np
 
 from ser.features.mel import AMIN
+from ser.fourier import LANES, eight, four, store, turns_at
 from ser.kernels import inlined, kernel
 
 Array = np.ndarray
@@ -23,18 +24,16 @@ Array = np.ndarray
 FRAMES = 32
 """Frames that go side by side."""
 
-_LANES = 16
 _WIDTH = 48  # columns of a hop in the workspace; 35 are used
 _GAP = 80  # keeps planes from starting at the same place of a page, where stores wait for loads
 _HALF = np.float32(0.5)
-_DIAGONAL = np.float32(np.sqrt(0.5))
 _FLOOR = np.float32(AMIN)
 
 
 @inlined
 def _plane(n_fft: int, number: int) -> int:
     """Where a plane of n_fft rows of lanes begins: 0 and 1 real and imaginary, 2 and 3 others."""
-    return n_fft // 4 * _WIDTH + number * (n_fft * _LANES + _GAP)
+    return n_fft // 4 * _WIDTH + number * (n_fft * LANES + _GAP)
 
 
 @kernel
@@ -113,106 +112,49 @@ def _window_and_first_step(work: Array, n_fft: int, window: Array, roots: Array)
     for p in range(m):
         a, b, c, d = window[p], window[p + m], window[p + 2 * m], window[p + 3 * m]
         e, f, g, h = window[p + 4 * m], window[p + 5 * m], window[p + 6 * m], window[p + 7 * m]
-        turns = _turns(roots, p)
-        for lane in range(_LANES):
+        turns = turns_at(roots, p)
+        for lane in range(LANES):
             i = p * _WIDTH + lane
             j = (p + m) * _WIDTH + lane  # a hop is 2 m samples
-            up, down = _eight(
+            up, down = eight(
                 (a * work[i], b * work[j], c * work[i + 1], d * work[j + 1],
                  e * work[i + 2], f * work[j + 2], g * work[i + 3], h * work[j + 3]),
                 (a * work[i + 16], b * work[j + 16], c * work[i + 17], d * work[j + 17],
                  e * work[i + 18], f * work[j + 18], g * work[i + 19], h * work[j + 19]),
             )  # fmt: skip
-            _store(work, real + 8 * p * _LANES + lane, imaginary + 8 * p * _LANES + lane, _LANES,
+            store(work, real + 8 * p * LANES + lane, imaginary + 8 * p * LANES + lane, LANES,
                    up, down, turns)  # fmt: skip
 
 
 @inlined
 def _step(work: Array, n_fft: int, n: int, source: int, target: int, roots: Array) -> None:
     """A step among transforms of n points, from one pair of planes to another."""
-    m, row = n // 8, n_fft // n * _LANES
+    m, row = n // 8, n_fft // n * LANES
     far = m * row
     real, imaginary = _plane(n_fft, source), _plane(n_fft, source + 1)
     to_real, to_imaginary = _plane(n_fft, target), _plane(n_fft, target + 1)
     for p in range(m):
-        turns = _turns(roots, p * (n_fft // n))
+        turns = turns_at(roots, p * (n_fft // n))
         for k in range(row):
             i = real + p * row + k
             j = imaginary + p * row + k
-            up, down = _eight(
+            up, down = eight(
                 (work[i], work[i + far], work[i + 2 * far], work[i + 3 * far],
                  work[i + 4 * far], work[i + 5 * far], work[i + 6 * far], work[i + 7 * far]),
                 (work[j], work[j + far], work[j + 2 * far], work[j + 3 * far],
                  work[j + 4 * far], work[j + 5 * far], work[j + 6 * far], work[j + 7 * far]),
             )  # fmt: skip
-            _store(work, to_real + 8 * p * row + k, to_imaginary + 8 * p * row + k, row,
+            store(work, to_real + 8 * p * row + k, to_imaginary + 8 * p * row + k, row,
                    up, down, turns)  # fmt: skip
-
-
-@inlined
-def _turns(roots: Array, p: int) -> tuple[np.complex64, ...]:
-    """Root p and its powers to the 7th."""
-    return (
-        roots[p], roots[2 * p], roots[3 * p], roots[4 * p], roots[5 * p], roots[6 * p],
-        roots[7 * p],
-    )  # fmt: skip
-
-
-@inlined
-def _store(
-    work: Array, i: int, j: int, step: int, up: tuple[np.float32, ...],
-    down: tuple[np.float32, ...], turns: tuple[np.complex64, ...],
-) -> None:  # fmt: skip
-    """Eight numbers, turned, a step apart: real parts (`up`) from i on, imaginary from j on."""
-    work[i], work[j] = up[0], down[0]
-    for k in range(1, 8):
-        turn = turns[k - 1]
-        work[i + k * step] = up[k] * turn.real - down[k] * turn.imag
-        work[j + k * step] = up[k] * turn.imag + down[k] * turn.real
-
-
-@inlined
-def _eight(
-    re: tuple[np.float32, ...], im: tuple[np.float32, ...]
-) -> tuple[tuple[np.float32, ...], tuple[np.float32, ...]]:
-    """The transform of eight complex numbers."""
-    even_re, even_im = _four(
-        re[0] + re[4], re[1] + re[5], re[2] + re[6], re[3] + re[7],
-        im[0] + im[4], im[1] + im[5], im[2] + im[6], im[3] + im[7],
-    )  # fmt: skip
-    b, c, d = re[1] - re[5], re[2] - re[6], re[3] - re[7]
-    f, g, h = im[1] - im[5], im[2] - im[6], im[3] - im[7]
-    odd_re, odd_im = _four(
-        re[0] - re[4], _DIAGONAL * (b + f), g, _DIAGONAL * (h - d),
-        im[0] - im[4], _DIAGONAL * (f - b), -c, -_DIAGONAL * (h + d),
-    )  # fmt: skip
-    return (
-        (even_re[0], odd_re[0], even_re[1], odd_re[1], even_re[2], odd_re[2], even_re[3],
-         odd_re[3]),
-        (even_im[0], odd_im[0], even_im[1], odd_im[1], even_im[2], odd_im[2], even_im[3],
-         odd_im[3]),
-    )  # fmt: skip
-
-
-@inlined
-def _four(
-    a: np.float32, b: np.float32, c: np.float32, d: np.float32,
-    e: np.float32, f: np.float32, g: np.float32, h: np.float32,
-) -> tuple[tuple[np.float32, ...], tuple[np.float32, ...]]:  # fmt: skip
-    """The transform of a + ie, b + if, c + ig, d + ih."""
-    return (
-        ((a + c) + (b + d), (a - c) + (f - h), (a + c) - (b + d), (a - c) - (f - h)),
-        ((e + g) + (f + h), (e - g) - (b - d), (e + g) - (f + h), (e - g) + (b - d)),
-    )
 
 
 @inlined
 def _last_four(work: Array, n_fft: int) -> None:
     """Plane 0 and 1 to 2 and 3."""
-    far = n_fft // 4 * _LANES
+    far = n_fft // 4 * LANES
     a, b, c, d = _plane(n_fft, 0), _plane(n_fft, 1), _plane(n_fft, 2), _plane(n_fft, 3)
     for k in range(far):
-        re, im = _four(
+        re, im = four(
             work[a + k], work[a + k + far], work[a + k + 2 * far], work[a + k + 3 * far],
             work[b + k], work[b + k + far], work[b + k + 2 * far], work[b + k + 3 * far],
         )  # fmt: skip
@@ -225,7 +167,7 @@ def _last_four(work: Array, n_fft: int) -> None:
 @inlined
 def _last_two(work: Array, n_fft: int) -> None:
     """Plane 0 and 1 to 2 and 3."""
-    far = n_fft // 2 * _LANES
+    far = n_fft // 2 * LANES
     for source in range(2):
         a, b = _plane(n_fft, source), _plane(n_fft, source + 2)
         for k in range(far):
@@ -237,18 +179,18 @@ def _last_two(work: Array, n_fft: int) -> None:
 def _powers(work: Array, n_fft: int) -> None:
     """Of each frequency the power in each frame, FRAMES side by side."""
     real, imaginary, power = _plane(n_fft, 2), _plane(n_fft, 3), _plane(n_fft, 4)
-    for lane in range(_LANES):
+    for lane in range(LANES):
         work[power + lane] = work[real + lane] ** 2
-        work[power + lane + _LANES] = work[imaginary + lane] ** 2
+        work[power + lane + LANES] = work[imaginary + lane] ** 2
     for k in range(1, n_fft // 2 + 1):
-        for lane in range(_LANES):
-            i, j = k * _LANES + lane, (n_fft - k) * _LANES + lane
+        for lane in range(LANES):
+            i, j = k * LANES + lane, (n_fft - k) * LANES + lane
             a = _HALF * (work[real + i] + work[real + j])
             b = _HALF * (work[imaginary + i] - work[imaginary + j])
             c = _HALF * (work[imaginary + i] + work[imaginary + j])
             d = _HALF * (work[real + i] - work[real + j])
             work[power + k * FRAMES + lane] = a * a + b * b
-            work[power + k * FRAMES + lane + _LANES] = c * c + d * d
+            work[power + k * FRAMES + lane + LANES] = c * c + d * d
 
 
 @inlined
