@@ -38,7 +38,7 @@ UI := http://127.0.0.1:5000
 .PHONY: ui
 ui: setup  ## open the MLflow page on http://127.0.0.1:5000
 	@echo "the runs side by side, best first (the list's address opens on the sweeps, folded):"
-	@echo "$(UI)/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART&orderByKey=metrics.%60test%2Fuar%60&orderByAsc=false"
+	@echo "$(UI)/#/experiments/1/runs?workflowType=machine_learning&compareRunsMode=CHART&searchFilter=tags.kind%20%3D%20%27training%27&orderByKey=metrics.%60test%2Fuar%60&orderByAsc=false"
 	$(PY) -m mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
 
 .PHONY: ablation

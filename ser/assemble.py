@@ -25,6 +25,8 @@ from ser.splits import Split, check_classes
 
 log = logging.getLogger(__name__)
 
+HASH_DIGITS = 16  # of a recording's hash, in a card
+
 
 @dataclass(frozen=True)
 class Material:
@@ -182,6 +184,7 @@ def card_of(cfg: DictConfig, material: Material, features: Sequence[Feature]) ->
     heard = table[table["id"].isin(split.train + split.val)]
     return {
         "speakers": sorted(heard["speaker"].unique()),
+        "clips": sorted(heard["sha256"].str[:HASH_DIGITS]),
         "classes": list(material.speech.classes),
         "labels": cfg.dataset.labels,
         "feature": options["feature"],

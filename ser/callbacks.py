@@ -119,7 +119,7 @@ def standard_callbacks(
         enable_version_counter=False,
     )
     if keep == "best":
-        callbacks.append(best)
+        callbacks.insert(-1, best)  # before the last checkpoint, which holds what it has seen
     if patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=patience))
     return callbacks

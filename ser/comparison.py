@@ -81,7 +81,10 @@ def _pooled(folds: pd.DataFrame) -> dict[str, float]:
 
 
 def arm_names(children: pd.DataFrame) -> list[str]:
-    """What distinguishes each run: the options that vary, save those that only repeat."""
+    """What distinguishes each run: the options that vary, save those that only repeat.
+
+    An experiment's file is always named.
+    """
     options = [
         dict(word.split("=", 1) for word in text.split() if "=" in word)
         for text in children["overrides"].fillna("")
@@ -90,12 +93,15 @@ def arm_names(children: pd.DataFrame) -> list[str]:
     varying = [
         key
         for key in dict.fromkeys(keys)
-        if key not in REPEATS and len({row.get(key) for row in options}) > 1
+        if key == "experiment"
+        or (key not in REPEATS and len({row.get(key) for row in options}) > 1)
     ]
     names = []
     for row, model in zip(options, children["model"], strict=True):
         words = [
             row[key] if key == "model" else f"{key}={row[key]}" for key in varying if key in row
         ]
-        names.append(" ".join(words) or str(model))
+        if varying == ["experiment"] or not words:
+            words.insert(0, str(model))
+        names.append(" ".join(words))
     return names

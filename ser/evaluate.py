@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ser.assemble import compute_features, material_of_run, speech_of, voices_of
+from ser.assemble import HASH_DIGITS, compute_features, material_of_run, speech_of, voices_of
 from ser.checkpoint import load_checkpoint
 from ser.conditions import chosen_families, conditions_of
 from ser.config import CONF, plain
@@ -72,7 +72,8 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
             "once its validation figures were taken; metrics.json has those as best/…."
         )
     own = cfg.get("dataset") is None
-    clips = _own_clips(cfg, folder, card) if own else _other_clips(cfg, card, overrides)
+    name = folder.path.name if folder else checkpoint_path.stem
+    clips = _own_clips(cfg, folder, card) if own else _other_clips(cfg, name, card, overrides)
     predictions = _predict(cfg, recognizer, clips, recognizer.features)
     part = cfg.part if own else "test"
     metrics = figures_of(predictions, recognizer.classes, part)
@@ -120,8 +121,10 @@ def _own_clips(cfg: DictConfig, folder: RunFolder | None, card: dict[str, Any]) 
     return _Clips(table[table["id"].isin(ids)], table, own.loader.batch_size, title)
 
 
-def _other_clips(cfg: DictConfig, card: dict[str, Any], overrides: Sequence[str]) -> _Clips:
-    """Every clip of another corpus on the model's classes, less the speakers that it knows."""
+def _other_clips(
+    cfg: DictConfig, name: str, card: dict[str, Any], overrides: Sequence[str]
+) -> _Clips:
+    """Every clip of another corpus on the model's classes, less what the model `name` knows."""
     asked = [word for word in overrides if word.startswith("dataset.labels=")]
     if asked and asked[0] != f"dataset.labels={card['labels']}":
         raise SerError(
@@ -153,25 +156,27 @@ def _other_clips(cfg: DictConfig, card: dict[str, Any], overrides: Sequence[str]
             f"(it has {', '.join(speech.classes)}). A checkpoint can be scored only on classes "
             "that it was trained on: choose another corpus or checkpoint."
         )
-    title = f"{card['model']['name']} on {cfg.dataset.name}"
-    return _Clips(_without_known_speakers(cfg, table, card), table, cfg.batch_size, title)
+    title = f"{name} on {cfg.dataset.name}"
+    return _Clips(_without_known(cfg, table, card), table, cfg.batch_size, title)
 
 
-def _without_known_speakers(
-    cfg: DictConfig, table: pd.DataFrame, card: dict[str, Any]
-) -> pd.DataFrame:
-    known = table["speaker"].isin(card["speakers"])
+def _without_known(cfg: DictConfig, table: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
+    heard = card.get("clips", [])  # cards of before have none
+    known = table["speaker"].isin(card["speakers"]) | table["sha256"].str[:HASH_DIGITS].isin(heard)
     if not known.any():
         return table
-    what = f"{known.sum()} of {len(table)} clips are of speakers that the model was trained on"
+    what = (
+        f"{known.sum()} of {len(table)} clips are of speakers that the model was trained on, or "
+        "the very recordings"
+    )
     if cfg.seen == "keep":
         log.warning("%s; they are scored too (seen=keep), so the figures are too good.", what)
         return table
     if known.all():
         raise SerError(
             f"{cfg.dataset.name}: all {len(table)} clips are of speakers that the model was "
-            "trained on, so a score would be too good. Choose other clips, or seen=keep to score "
-            "them all the same."
+            "trained on, or the very recordings, so a score would be too good. Choose other clips, "
+            "or seen=keep to score them all the same."
         )
     log.warning("%s; they are left out (seen=keep scores them too).", what)
     return table[~known]
@@ -206,8 +211,9 @@ def _score_robustness(
     title: str,
 ) -> dict[str, float]:
     """Score the same clips under every condition asked for; table and figure go to `target`."""
-    voices = voices_of(babble_clips(clips.table, clips.speech))
     asked, before = plain(cfg), _against(cfg)
+    babble = "babble" in chosen_families(asked["robustness"], list(asked["severities"]))
+    voices = voices_of(babble_clips(clips.table, clips.speech) if babble else clips.table)
     return score_robustness(
         conditions_of(asked["robustness"], asked["severities"], voices),
         recognizer.features,
@@ -281,7 +287,8 @@ def _log_evaluation(
         "synthetic": str(card["synthetic"]).lower(),
         "run_folder": str(target.path.resolve()),
     }
-    run_id = tracker.start(f"evaluate {title}", tags)
+    what = "robustness" if cfg.robustness is not None else "evaluation"
+    run_id = tracker.start(f"{what} {title}", tags)
     tracker.log_metrics(run_id, metrics)
     tracker.log_folder(run_id, target.path)
     tracker.finish(run_id, "FINISHED")

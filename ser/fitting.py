@@ -36,7 +36,7 @@ class Job:
     def name(self) -> str:
         """Model, dataset, split, fold and seed in one word."""
         split = self.material.split
-        fold = str(split.fold) if split.n_folds > 1 else ""
+        fold = f"-f{split.fold}" if split.n_folds > 1 else ""
         return f"{self.cfg.model.name}-{self.cfg.dataset.name}-{split.name}{fold}-s{self.cfg.seed}"
 
     @property

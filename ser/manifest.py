@@ -211,7 +211,7 @@ def _report(table: pd.DataFrame, corpora: Sequence[Corpus], *, strict: bool) -> 
     surprising = problems[~problems["problem"].str.startswith(KNOWN)]
     n_usable = len(table) - len(problems)
     known = len(problems) - len(surprising)
-    _log.info("manifest: %d usable clips; %d known faults left out", n_usable, known)
+    _log.info("manifest: usable clips %d, known faults left out %d", n_usable, known)
     names = ", ".join(corpus.name for corpus in corpora)
     if len(surprising) and strict:
         raise SerError(

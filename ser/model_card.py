@@ -140,6 +140,7 @@ def _data(material: Material, *, val_trained: bool) -> dict[str, Any]:
     return {
         "data_table": markdown(pd.DataFrame(rows)),
         "corpora": corpora,
+        "mapped": material.speech.mapped,
         "split": {
             "name": split.name,
             "fold": split.fold,

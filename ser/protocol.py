@@ -48,6 +48,8 @@ class Protocol:
     synthetic: bool
     encoders: tuple[str, ...]
     folds: tuple[int, ...]
+    n_folds: int
+    """Of the split; `folds` may be some of them."""
     classes: tuple[str, ...]
     arms: tuple[Arm, ...]
     incomplete: tuple[str, ...]
@@ -62,6 +64,16 @@ class Protocol:
     def seeds(self) -> tuple[str, ...]:
         """Every seed of any arm."""
         return tuple(sorted({seed for arm in self.arms for seed in arm.seeds}, key=int))
+
+    @property
+    def whole(self) -> bool:
+        """Whether every fold of the split was run."""
+        return len(self.folds) == self.n_folds
+
+    @property
+    def chance(self) -> float:
+        """UAR of one answer for all clips, over the classes that are tested."""
+        return 1 / int(self.clips["truth"].nunique())
 
 
 def read_protocol(children: pd.DataFrame, name: str, command: str) -> Protocol:
@@ -95,10 +107,17 @@ def read_protocol(children: pd.DataFrame, name: str, command: str) -> Protocol:
         first["synthetic"] == "true",
         tuple(sorted(set(children["encoder"]) - {"none"})),
         folds,
+        _n_folds(children, folds),
         tuple(classes),
         tuple(arms),
         tuple(incomplete),
     )
+
+
+def _n_folds(children: pd.DataFrame, folds: Sequence[int]) -> int:
+    """How many folds the split has; runs from before this was kept say no more than their own."""
+    told = [] if "n_folds" not in children else children["n_folds"].dropna().tolist()
+    return max(map(int, told), default=len(folds))
 
 
 def seed_averaged(arm: Arm) -> Arm | None:

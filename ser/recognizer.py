@@ -61,9 +61,15 @@ def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
 def _refuse_foreign(path: Path, node: Any) -> None:
     """End unless everything that the card has built is a front-end or a part of a network of ours.
 
-    A card is plain values, but what it names is called: a file from elsewhere could name anything.
+    A card is plain values, but what it names is called: a file from elsewhere could name anything,
+    or have OmegaConf put a name together when it resolves `${…}`.
     """
-    if isinstance(node, list):
+    if isinstance(node, str) and "${" in node:
+        raise SerError(
+            f"{path}: its card holds {node!r}, which is to be put together when it is read, and no "
+            "plain value. Nothing of it was run. Take a checkpoint that train.py wrote."
+        )
+    if isinstance(node, list | tuple):
         for value in node:
             _refuse_foreign(path, value)
     if not isinstance(node, dict):

@@ -30,8 +30,8 @@ def render_results(
     ``figures`` has the keys of ``ser.metrics.score_groups``; ``classes`` is the table of
     ``ser.metrics.class_report``.
     """
-    _show(_figure_cells(figures), title, console)
-    _show(_class_cells(classes), "by emotion", console)
+    show(_figure_cells(figures), title, console)
+    show(_class_cells(classes), "by emotion", console)
 
 
 def headline(metrics: Mapping[str, float]) -> str:
@@ -85,7 +85,7 @@ def render_comparison(
     console: Console,
 ) -> None:
     """Print one row for each combination of ``by``, best first: mean ± sd of every metric."""
-    _show(_comparison_cells(compare_runs(runs, by, metrics), by, metrics), title, console)
+    show(_comparison_cells(compare_runs(runs, by, metrics), by, metrics), title, console)
 
 
 def comparison_markdown(
@@ -164,10 +164,10 @@ def _class_cells(classes: pd.DataFrame) -> pd.DataFrame:
 def _comparison_cells(
     compared: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]
 ) -> pd.DataFrame:
-    """Text of each mean ± sd; "2/3" runs when a run has no such metric."""
+    """Text of each mean ± sd; "2/3" seeds when one has no such metric."""
     cells = compared[list(by)].astype(str)
     finished = compared[f"{metrics[0]} n"]
-    cells["runs"] = [
+    cells["seeds"] = [
         str(n) if n == of else f"{n}/{of}" for n, of in zip(finished, compared["runs"], strict=True)
     ]
     for metric in metrics:
@@ -178,8 +178,8 @@ def _comparison_cells(
     return cells
 
 
-def _show(cells: pd.DataFrame, title: str, console: Console) -> None:
-    """Print cells as a table on a terminal and as Markdown, unwrapped, elsewhere."""
+def show(cells: pd.DataFrame, title: str, console: Console) -> None:
+    """Print text cells as a table on a terminal and as Markdown, unwrapped, elsewhere."""
     if not console.is_terminal:
         _write(f"{title}\n\n{markdown(cells)}\n", console)
         return

@@ -1,8 +1,9 @@
-"""A protocol's results as files: Markdown, CSV, LaTeX and figures in one folder."""
+"""A protocol's results as files: Markdown, CSV, LaTeX and figures, and a section elsewhere."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from ser.errors import SerError
 from ser.protocol import CHANCE, Protocol
 from ser.report import OVERALL
 from ser.results_page import (
@@ -21,13 +22,38 @@ def write_page(protocol: Protocol, results: Results, folder: Path) -> str:
     """Write results.md, .csv, .tex, per_fold.csv, tests.csv and figures; gives the section."""
     folder.mkdir(parents=True, exist_ok=True)
     section = section_text(protocol, results)
-    write_text(folder / "results.md", section)
+    _write_figures(protocol, results, folder / "figures")
+    drawn = sorted(path.name for path in (folder / "figures").glob("*.png"))
+    pictures = [f"![{name.removesuffix('.png')}](figures/{name})" for name in drawn]
+    write_text(folder / "results.md", "\n\n".join([section.rstrip(), *pictures]) + "\n")
     results.figures.assign(command=protocol.command).to_csv(folder / "results.csv", index=False)
     results.folds.to_csv(folder / "per_fold.csv", index=False)
     results.tests.to_csv(folder / "tests.csv", index=False)
     write_text(folder / "results.tex", latex(protocol, results))
-    _write_figures(protocol, results, folder / "figures")
     return section
+
+
+def merge_section(path: Path, name: str, text: str) -> None:
+    """Put `text` between the markers of `name` in a Markdown file, in place of what stood there.
+
+    A new section goes to the end of the file; a file that is not there is made. Raises SerError
+    when the markers are broken.
+    """
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    section = f"{begin}\n{text.strip()}\n{end}"
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    counts = old.count(begin), old.count(end)
+    if counts == (0, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, f"{old.rstrip()}\n\n{section}\n".lstrip())
+        return
+    if counts != (1, 1) or old.index(end) < old.index(begin):
+        raise SerError(
+            f"{path}: the section {name} must stand once between `{begin}` and `{end}`, in this "
+            f"order; there are {counts[0]} and {counts[1]} of them. Mend the file by hand."
+        )
+    before, rest = old.split(begin)
+    write_text(path, before + section + rest.split(end)[1])
 
 
 def latex(protocol: Protocol, results: Results) -> str:
@@ -80,4 +106,4 @@ def _lines(protocol: Protocol) -> Mapping[str, Mapping[str, float]]:
     published = published_rows(protocol)
     uar = {figure.name: figure.uar for figure in published if figure.uar is not None}
     war = {figure.name: figure.war for figure in published if figure.war is not None}
-    return {"UAR": {"chance": 1 / len(protocol.classes)} | uar, "WAR": war}
+    return {"UAR": {"chance": protocol.chance} | uar, "WAR": war}

@@ -1,19 +1,17 @@
-"""A protocol's results as a section of a Markdown document, and how it gets into one."""
+"""A protocol's results as a section of a Markdown document."""
 
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from ser.corpora import corpus_class
-from ser.errors import SerError
 from ser.protocol import CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
 from ser.report import OVERALL, UNKNOWN, markdown
 from ser.results_table import ALL, NLL, WITHOUT_TESS, Results
-from ser.run_folder import write_text
+from ser.statistics import N_DRAWS
 
 HASH_CHARACTERS = 12
 FEW_SPEAKERS = 10  # a 95 % interval held the truth in 91-96 % of simulations (ser.statistics)
@@ -46,29 +44,6 @@ def section_text(protocol: Protocol, results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def merge_section(path: Path, name: str, text: str) -> None:
-    """Put `text` between the markers of `name` in a Markdown file, in place of what stood there.
-
-    A new section goes to the end of the file; a file that is not there is made. Raises SerError
-    when the markers are broken.
-    """
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    section = f"{begin}\n{text.strip()}\n{end}"
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    counts = old.count(begin), old.count(end)
-    if counts == (0, 0):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, f"{old.rstrip()}\n\n{section}\n".lstrip())
-        return
-    if counts != (1, 1) or old.index(end) < old.index(begin):
-        raise SerError(
-            f"{path}: the section {name} must stand once between `{begin}` and `{end}`, in this "
-            f"order; there are {counts[0]} and {counts[1]} of them. Mend the file by hand."
-        )
-    before, rest = old.split(begin)
-    write_text(path, before + section + rest.split(end)[1])
-
-
 def overall_cells(
     figures: pd.DataFrame, protocol: Protocol, published: Sequence[PublishedFigure]
 ) -> pd.DataFrame:
@@ -81,7 +56,7 @@ def overall_cells(
         row |= {label: _cell(overall, "metric", key) for key, label in columns.items()}
         rows.append(row)
     if not any(arm.model == CHANCE for arm in protocol.arms):
-        rows.append({"arm": "chance", "UAR": f"{1 / len(protocol.classes):.3f}"})
+        rows.append({"arm": "chance", "UAR": f"{protocol.chance:.3f}"})
     for figure in published:
         war = figure.printed or _figure(figure.war)
         name = f"{figure.name} ({figure.kind})" if figure.kind != figure.name else figure.name
@@ -110,26 +85,39 @@ def test_cells(results: Results) -> pd.DataFrame:
 
 def _spans(values: pd.DataFrame) -> list[str]:
     """Differences with their intervals."""
-    return [f"{d:+.3f} [{low:+.3f}, {high:+.3f}]" for d, low, high in values.to_numpy()]
+    return [
+        f"{d:+.3f} [{low:+.3f}, {high:+.3f}]" for d, low, high in values.round(3).to_numpy() + 0.0
+    ]
 
 
 def title_of(protocol: Protocol) -> str:
-    """Corpora that are tested, number of classes, split, corpora that only train."""
+    """Corpora that are tested, classes, split, folds if only some were run, corpora that train."""
     tested = set(protocol.clips["corpus"])
     titles = {name: corpus_class(name).title for name in protocol.corpora}
     corpora = " + ".join(title for name, title in titles.items() if name in tested)
     others = " + ".join(title for name, title in titles.items() if name not in tested)
     beside = f", trained on {others} too" if others else ""
     synthetic = " (SYNTHETIC SPEECH)" if protocol.synthetic else ""
-    return f"{corpora}, {len(protocol.classes)} emotions, `{protocol.split}`{beside}{synthetic}"
+    some = "" if protocol.whole else f", {_folds(protocol)}"
+    return (
+        f"{corpora}, {len(protocol.classes)} emotions, `{protocol.split}`{some}{beside}{synthetic}"
+    )
+
+
+def _folds(protocol: Protocol) -> str:
+    """The number of folds, or which of them were run."""
+    if protocol.whole:
+        return _number(len(protocol.folds), "fold")
+    named = ", ".join(map(str, protocol.folds))
+    return f"fold{'s' if len(protocol.folds) > 1 else ''} {named} of 0 to {protocol.n_folds - 1}"
 
 
 def _facts(protocol: Protocol) -> str:
     clips = protocol.clips
-    n_folds, seeds = len(protocol.folds), protocol.seeds
+    seeds = protocol.seeds
     words = [
         f"{len(clips):,} test clips of {_number(clips['speaker'].nunique(), 'speaker')}",
-        _number(n_folds, "fold"),
+        _folds(protocol),
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}",
         f"label set `{protocol.labels}` ({', '.join(protocol.classes)})",
     ]
@@ -178,7 +166,9 @@ def _origin(protocol: Protocol) -> str:
 
 
 def published_rows(protocol: Protocol) -> list[PublishedFigure]:
-    """What others published that may stand beside this protocol."""
+    """What others published that may stand beside this protocol, if all of it was run."""
+    if not protocol.whole:
+        return []
     return published_for(protocol.corpora, protocol.split, protocol.classes)
 
 
@@ -200,7 +190,7 @@ def _about_tests(results: Results) -> str:
         f"Paired tests of `{results.reference}`{chosen} on the same clips. The differences of UAR "
         "and log loss, their intervals and p are from a bootstrap over speakers; McNemar's exact "
         "test compares the clips that are right, takes clips as independent, and has the largest p "
-        "over the seeds. "
+        f"over the seeds. Of {N_DRAWS:,} draws none tells a p below {2 / N_DRAWS:g}. "
         "Holm's correction is over the column."
     )
 
@@ -248,9 +238,9 @@ def _ranked(figures: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _arm_cell(name: str) -> str:
-    """The arm's options as code, what follows them as words."""
-    option, comma, words = name.partition(", probabilities")
-    return f"`{option}`{comma}{words}"
+    """The arm's options as code, what follows them in brackets."""
+    option, _, words = name.partition(", ")
+    return f"`{option}` ({words})" if words else f"`{option}`"
 
 
 def _cell(rows: pd.DataFrame, column: str, key: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ def babble_clips(clips: pd.DataFrame, speech: pd.DataFrame) -> pd.DataFrame:
     if clips["speaker"].nunique() > TALKERS:
         return clips
     log.info(
-        "babble: %d speakers are scored, so voices of all %d speakers at hand are mixed in",
-        clips["speaker"].nunique(), speech["speaker"].nunique(),
+        "babble: voices of all %d speakers at hand are mixed in, as few are scored (%d)",
+        speech["speaker"].nunique(), clips["speaker"].nunique(),
     )  # fmt: skip
     return speech
 
@@ -63,17 +64,32 @@ def score_robustness(
         log.info("condition %d of %d: %s", number, len(conditions), condition.label)
         degraded.append(predict([Augmented(feature, condition, copy=0) for feature in features]))
     table = compare_conditions(conditions, degraded, clean, classes)
+    _keep_others(folder, table)
     answers = write_robustness(folder, table, conditions, degraded, clean)
     sections = {title: robustness_markdown(table)}
     gains = None if then is None else gain_by_condition(then, answers, classes)
-    if gains is not None and before is not None:
-        sections[f"against {before.parent.parent.name}"] = gains_markdown(gains)
+    other = "" if before is None else before.parent.parent.name
+    if gains is not None:
+        sections[f"against {other}"] = gains_markdown(gains)
         gains.to_csv(folder / "gains.csv", index=False)
-    robustness_figure(table, title, len(classes), gains).savefig(folder / "robustness.png")
+    counted = f"{title}, {len(clean):,} clips"
+    chance = 1 / clean["truth"].nunique()
+    figure = robustness_figure(table, counted, chance, gains, other)
+    figure.savefig(folder / "robustness.png")
     text = "\n".join(f"## {heading}\n\n{cells}\n" for heading, cells in sections.items())
     (folder / "robustness.md").write_text(text, encoding="utf-8")
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
     return robustness_metrics(table)
+
+
+def _keep_others(folder: Path, table: pd.DataFrame) -> None:
+    """Rename what was scored before, where it has conditions that are not scored now."""
+    path = folder / "robustness.csv"
+    if not path.is_file() or set(pd.read_csv(path)["condition"]) <= set(table["condition"]):
+        return
+    number = next(n for n in count(1) if not folder.with_name(f"{folder.name}.{n}").exists())
+    kept = folder.rename(folder.with_name(f"{folder.name}.{number}"))
+    log.info("other conditions were scored before: they are in %s now", kept)
 
 
 def compare_conditions(

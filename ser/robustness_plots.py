@@ -1,6 +1,6 @@
 """The figure of a robustness evaluation."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -20,20 +20,29 @@ AXIS = {
     "MP3": "kbit/s",
     "clipping": "share of peak",
 }
+LINES: dict[str, dict[str, Any]] = {
+    "clean": {"linestyle": "--"},
+    "clean, hollow": {"linestyle": "--", "alpha": 0.4},
+    "chance": {"linestyle": ":"},
+}
 COLOURS = {"babble": "#d55e00", "white": "#0173b2", "pink": "#cc78bc"}  # colour-blind safe
 
 
 def robustness_figure(
-    table: pd.DataFrame, title: str, n_classes: int, gains: pd.DataFrame | None
+    table: pd.DataFrame, title: str, chance: float, gains: pd.DataFrame | None, other: str
 ) -> "Figure":
     """UAR against severity, a panel for each kind of severity, worse to the right.
 
     Bars are the 95 % interval of the drop; the dashed line is the clean clips' UAR. Hollow points
-    are `before` of `gains`, the other run's UAR under the same condition.
+    are `before` of `gains`, the UAR of the run `other` under the same condition.
     """
+    title += "\nbars: 95 % interval of the UAR lost against clean clips"
+    heights = {"chance": chance}
     if gains is not None:
         table = table.merge(gains[["condition", "before"]], on="condition", how="left")
-        title += "\nhollow: before"
+        title += f"\nhollow: {other}"
+        heights["clean, hollow"] = _clean(table, "before")
+    heights["clean"] = _clean(table, "uar")
     panels = {
         name: table[table["family"].isin(families)]
         for name, families in PANELS.items()
@@ -43,22 +52,30 @@ def robustness_figure(
         max(1.6, 0.7 * len(rows) if name == "other" else 0.8 * rows["severity"].nunique())
         for name, rows in panels.items()
     ]
-    figure = new_figure(sum(widths) + 3.0, 4.2, title)
+    figure = new_figure(sum(widths) + 3.0, 4.6, title)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)
-    best = float(table.loc[table["family"] == "clean", "uar"].iloc[0])
     for axes, (name, rows) in zip(grid[0], panels.items(), strict=True):
-        axes.axhline(best, color="black", linestyle="--", linewidth=1)
-        axes.axhline(1 / n_classes, color="black", linestyle=":", linewidth=1)
+        for word, height in heights.items():
+            axes.axhline(height, color="black", linewidth=1, **LINES[word])
         _draw_points(axes, rows) if name == "other" else _draw_lines(axes, rows)
         axes.set_title(name, fontsize=11)
         axes.set_xlabel(AXIS.get(name, ""), fontsize=10)
         unframed(axes)
     grid[0][0].set_ylabel("UAR", fontsize=11)
-    grid[0][0].set_ylim(0, min(1.0, best + 0.15))
-    last = grid[0][-1]
-    for height, word in ((best, "clean"), (1 / n_classes, "chance")):
-        last.text(1.02, height, word, transform=last.get_yaxis_transform(), va="center")
+    top = max(
+        _reach(table)[1].add(table["uar"]).max(), *table.filter(["before"]).max(), *heights.values()
+    )
+    grid[0][0].set_ylim(0, top + 0.05)
+    last, least = grid[0][-1], 0.05 * (top + 0.05)
+    lowest = 0.0
+    for word, height in sorted(heights.items(), key=lambda item: item[1]):
+        lowest = max(height, lowest + least)
+        last.text(1.02, lowest, word, transform=last.get_yaxis_transform(), va="center")
     return figure
+
+
+def _clean(table: pd.DataFrame, column: str) -> float:
+    return float(table.loc[table["family"] == "clean", column].iloc[0])
 
 
 def _draw_lines(axes: "Axes", rows: pd.DataFrame) -> None:
@@ -94,4 +111,5 @@ def _draw_points(axes: "Axes", rows: pd.DataFrame) -> None:
 
 def _reach(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
     """The interval of UAR as far as the drop's goes: lengths below and above the point."""
-    return (rows["high"] - rows["drop"]).clip(lower=0), (rows["drop"] - rows["low"]).clip(lower=0)
+    lower = (rows["high"] - rows["drop"]).clip(lower=0)
+    return lower.clip(upper=rows["uar"]), (rows["drop"] - rows["low"]).clip(lower=0)

@@ -34,7 +34,7 @@ from ser.model_card import write_model_card
 from ser.options import check_kinds
 from ser.quiet import quieten
 from ser.report import headline, render_results
-from ser.run_folder import RunFolder, create_run_folder, find_run
+from ser.run_folder import RunFolder, create_run_folder, find_run, write_text
 from ser.scoring import figures_of, predict_clips, write_predictions
 from ser.task import EmotionClassifier
 from ser.tracking import Tracker, git_commit
@@ -84,10 +84,15 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
         "run_folder": str(folder.path.resolve()),
     }
     run_id = tracker.start(name, tags)
-    OmegaConf.save(cfg, folder.config)
     command = shlex.join(["python", "train.py", *overrides])
-    folder.set_state(run_id=run_id, status="running", commit=tags["git_commit"], command=command)
-    tracker.log_config(run_id, plain(cfg))
+    begun = {"run_id": run_id, "status": "running", "commit": tags["git_commit"]}
+    try:
+        write_text(folder.config, OmegaConf.to_yaml(cfg))
+        folder.set_state(**begun, command=command)
+        tracker.log_config(run_id, plain(cfg))
+    except BaseException:
+        tracker.finish(run_id, "FAILED")
+        raise
     log.info("run folder %s", folder.path)
     return _work(job, folder, tracker, run_id)
 
@@ -112,6 +117,9 @@ def _resume(asked: DictConfig, tracker: Tracker, moved: bool) -> float:
     cfg = OmegaConf.load(folder.config)
     assert isinstance(cfg, DictConfig)
     if state["status"] == "finished":
+        if tracker.status(state["run_id"]) != "FINISHED":  # killed in between
+            tracker.log_folder(state["run_id"], folder.path)
+            tracker.finish(state["run_id"], "FINISHED")
         log.info("%s has finished; its figures stand in metrics.json", folder.path)
         return folder.metrics().get(_best_key(cfg), float("nan"))
     if moved:
@@ -152,8 +160,8 @@ def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
             tracker.describe(run_id, headline(metrics))
             folder.write_metrics(metrics)
             write_model_card(job.cfg, job.material, job.model, job.features, folder, metrics)
-            tracker.log_folder(run_id, folder.path)
             folder.set_state(status="finished")
+            tracker.log_folder(run_id, folder.path)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -245,12 +253,14 @@ def run_tags(job: Job) -> dict[str, str]:
     cfg, speech, split = job.cfg, job.material.speech, job.material.split
     reads_encoder = any("encoder" in node for node in cfg.feature.values())
     return {
+        "kind": "training",
         "model": cfg.model.name,
         "dataset": cfg.dataset.name,
         "corpora": ",".join(speech.corpora),
         "labels": cfg.dataset.labels,
         "split": split.name,
         "fold": str(split.fold),
+        "n_folds": str(split.n_folds),
         "seed": str(cfg.seed),
         "encoder": cfg.encoder.name if reads_encoder else "none",
         "git_commit": git_commit(),

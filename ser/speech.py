@@ -1,7 +1,7 @@
 """Which clips a run works on: corpora found, checked, and put on one set of classes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Speech:
 
     `table` has the manifest's columns and `label`, the clip's class on the label set; its index
     is 0, 1, 2, … in the order of the ids. `fingerprint` is the manifest's, of these clips with
-    these labels.
+    these labels. `mapped` tells in sentences what the label set leaves out or merges.
     """
 
     table: pd.DataFrame
@@ -34,6 +34,7 @@ class Speech:
     fingerprint: str
     synthetic: bool
     corpora: tuple[str, ...]
+    mapped: tuple[str, ...] = ()
 
 
 def open_speech(
@@ -60,7 +61,10 @@ def open_speech(
     table, classes = label_clips(clips, labels)
     log_counts(table, classes)
     labelled = fingerprint(table.assign(emotion=table["label"]))
-    return Speech(table, classes, labelled, synthetic, names)
+    mapped = tuple(_mapped(clips, labels))
+    for sentence in mapped:
+        log.info("%s", sentence)
+    return Speech(table, classes, labelled, synthetic, names, mapped)
 
 
 def _locate(
@@ -102,7 +106,7 @@ def _locate(
 
 
 def label_clips(clips: pd.DataFrame, label_set: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Give each clip its class; clips whose emotion the set lacks are dropped, and counted."""
+    """Give each clip its class; clips whose emotion the set lacks are dropped."""
     if label_set == "native" and clips["corpus"].nunique() > 1:
         raise SerError(
             f"dataset.labels=native keeps one corpus's own classes, but "
@@ -110,18 +114,6 @@ def label_clips(clips: pd.DataFrame, label_set: str) -> tuple[pd.DataFrame, tupl
             "Choose a common set: dataset.labels=seven, six or four."
         )
     label = clips["emotion"].map(lambda emotion: map_emotion(emotion, label_set))
-    dropped = clips[label.isna()]
-    for (corpus, emotion), group in dropped.groupby(["corpus", "emotion"]):
-        log.info(
-            "%s: %d clips of %s are left out: label set %s lacks it",
-            corpus, len(group), emotion, label_set,
-        )  # fmt: skip
-    renamed = clips[label.notna() & (label != clips["emotion"])]
-    for (corpus, emotion), group in renamed.groupby(["corpus", "emotion"]):
-        log.info(
-            "%s: %d clips of %s count as %s on label set %s",
-            corpus, len(group), emotion, map_emotion(str(emotion), label_set), label_set,
-        )  # fmt: skip
     table = clips.assign(label=label)[label.notna()]
     if table.empty:
         raise SerError(
@@ -130,6 +122,16 @@ def label_clips(clips: pd.DataFrame, label_set: str) -> tuple[pd.DataFrame, tupl
         )
     table = table.sort_values("id").reset_index(drop=True)
     return table, classes_of(label_set, table["emotion"])
+
+
+def _mapped(clips: pd.DataFrame, label_set: str) -> Iterator[str]:
+    """What becomes of emotions that the label set lacks or merges, with the number of clips."""
+    for (corpus, emotion), group in clips.groupby(["corpus", "emotion"]):
+        label = map_emotion(str(emotion), label_set)
+        if label is None:
+            yield f"{corpus}: {len(group)} clips of {emotion} are left out: {label_set} lacks it"
+        elif label != emotion:
+            yield f"{corpus}: {len(group)} clips of {emotion} count as {label} on {label_set}"
 
 
 def log_counts(table: pd.DataFrame, classes: Sequence[str]) -> None:

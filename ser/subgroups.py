@@ -26,9 +26,9 @@ LEAST_CLIPS = 10  # a recall of fewer says nothing
 NAMED = 3  # pairs of groups that a warning names
 LEAST_SHARE = 0.1  # of a group's clips: less moves its recall by less than its interval
 LEAST_EXPECTED = 5  # clips in a cell under independence, for its emptiness to mean something
-AGE_EDGES, AGE_BANDS = (0, 30, 45, 60, 150), ("under 30", "from 30", "from 45", "from 60")  # years
+AGE_EDGES, AGE_BANDS = (0, 30, 45, 60, 150), ("under 30", "30 to 44", "45 to 59", "60 on")  # years
 DURATION_EDGES = (0.0, 2.0, 3.0, 4.0, np.inf)  # seconds; the corpora's medians lie in 2 to 4
-DURATION_BANDS = ("under 2 s", "from 2 s", "from 3 s", "from 4 s")
+DURATION_BANDS = ("under 2 s", "2 to 3 s", "3 to 4 s", "4 s on")
 ATTRIBUTES = ("corpus", "sex", "age", "intensity", "duration", "sentence", "speaker")
 COLUMNS = (
     "attribute", "group", "clips", "speakers", "classes", "uar", "war", "gap", "gap_low",
@@ -61,8 +61,9 @@ class Confound(NamedTuple):
 def subgroup_table(
     predictions: pd.DataFrame, classes: Sequence[str], *, n_draws: int = N_DRAWS, seed: int = 0
 ) -> pd.DataFrame:
-    """A row for each group of each attribute that varies, columns `COLUMNS`; worst gap first.
+    """A row for each group of each attribute that varies, columns `COLUMNS`.
 
+    The worst gap comes first, but bands of age and duration stand in their own order.
     Groups of fewer than ten clips are left out (they count in the rest of the others), and so is
     a group beside which fewer remain. `uar` is over the classes that the group has.
     """
@@ -84,8 +85,11 @@ def subgroup_table(
             rows.append({"attribute": attribute, "group": name, "confounded_with": with_} | row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     place = table["attribute"].map({name: k for k, name in enumerate(ATTRIBUTES)})
-    ordered = table.assign(place=place).sort_values(["place", "gap", "group"], kind="stable")
-    return ordered.drop(columns="place").reset_index(drop=True)
+    bands = {band: k for k, band in enumerate((*AGE_BANDS, *DURATION_BANDS))}
+    banded = table["group"].map(bands).where(table["attribute"].isin(("age", "duration")))
+    table = table.assign(place=place, rank=banded.fillna(table["gap"]))
+    ordered = table.sort_values(["place", "rank", "group"], kind="stable")
+    return ordered.drop(columns=["place", "rank"]).reset_index(drop=True)
 
 
 def groups_of(predictions: pd.DataFrame) -> pd.DataFrame:

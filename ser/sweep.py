@@ -3,7 +3,7 @@
 import itertools
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from ser.config import CONF, build, plain, tell, trains
 from ser.errors import SerError
 from ser.options import check_kinds
 from ser.protocol import read_protocol
-from ser.report import markdown
-from ser.results_files import write_page
-from ser.results_page import command_text, merge_section, test_cells
+from ser.report import markdown, show
+from ser.results_files import merge_section, write_page
+from ser.results_page import command_text, test_cells
 from ser.results_table import compute_results
 from ser.run import config_digest, tracker_of, train
-from ser.tracking import Tracker, flatten
+from ser.tracking import Tracker, flatten, git_commit
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def sweep(cfg: DictConfig) -> None:
     check_kinds(cfg, HydraConfig.get().overrides.task, CONF, "sweep")
     tracker = tracker_of(cfg)
     options = plain(cfg)["sweep"]
-    name = options["name"]
+    name = options["name"] = str(options["name"])
     tags = {"sweep": name, "kind": "parent"}
     with tracker.parent(f"sweep {name}", tags, tracker.find_parent(name)) as parent:
         if options["search"] is not None:
@@ -61,6 +61,7 @@ def run_grid(
     if options["all_folds"] and "split.fold" not in grid:
         grid["split.fold"] = list(range(_count_folds(cfg)))
     jobs = [[*given, *words] for words in combinations(grid)]
+    kept: set[str] = set()
     digests, failed = [], 0
     for number, overrides in enumerate(jobs, 1):
         job = compose("train", overrides)
@@ -70,10 +71,11 @@ def run_grid(
             continue
         digests.append(config_digest(job))
         try:
-            _run_missing(job, overrides, tracker, parent)
+            kept |= _run_missing(job, overrides, tracker, parent)[1]
         except SerError as error:
             tell(error)
             failed += 1
+    _tell_kept(kept)
     tell_comparison(tracker, parent, digests)
     tell_results(tracker, parent, digests, options)
     if failed:
@@ -107,8 +109,9 @@ def tell_results(
     if options["results"] is not None:
         merge_section(Path(options["results"]), name, section)
     if len(results.tests):
-        text = f"\n{results.reference}, paired tests\n\n{markdown(test_cells(results))}\n"
-        Console().print(text, soft_wrap=True, markup=False, highlight=False)
+        cells = test_cells(results)[["arm", "UAR difference", "p (Holm)", "log loss p (Holm)"]]
+        cells["arm"] = cells["arm"].str.replace("`", "")
+        show(cells, "paired tests (all columns: results.md)", Console())
     log.info("results  %s", folder / "results.md")
 
 
@@ -124,14 +127,36 @@ def _count_folds(cfg: DictConfig) -> int:
     return folds
 
 
-def _run_missing(job: DictConfig, overrides: list[str], tracker: Tracker, parent: str) -> None:
-    status, folder = tracker.find_child(parent, config_digest(job))
-    if status == "FINISHED":
+def _run_missing(
+    job: DictConfig, overrides: list[str], tracker: Tracker, parent: str
+) -> tuple[float, set[str]]:
+    """The monitored metric of this recipe's run, and the commit of one that was done before.
+
+    One that was cut off is gone on with; of one that had not come to that no trace is left but in
+    MLflow, where it ends as killed.
+    """
+    before = tracker.find_child(parent, config_digest(job))
+    if before is None:
+        return train(job, overrides), set()
+    folder = before.data.tags["run_folder"]
+    if not Path(folder, "run.json").is_file():
+        tracker.finish(before.info.run_id, "KILLED")
+        return train(job, overrides), set()
+    job.resume = folder
+    if done := before.info.status == "FINISHED":
         log.info("done before: %s", folder)
-        return
-    if folder is not None and Path(folder, "config.yaml").is_file():
-        job.resume = folder
-    train(job, overrides)
+    return train(job, overrides), {before.data.tags["git_commit"]} if done else set()
+
+
+def _tell_kept(commits: Set[str]) -> None:
+    """Say so if runs that were done before may be of other code than this."""
+    now = git_commit()
+    if others := sorted(commit for commit in commits if commit != now or commit.endswith("+")):
+        log.warning(
+            "runs that were done before are kept, of commit %s (now %s; +: with changes that were "
+            "not committed). Another sweep.name=NAME does all of them anew.",
+            ", ".join(others), now,
+        )  # fmt: skip
 
 
 def search(
@@ -149,16 +174,27 @@ def search(
         direction="maximize" if cfg.monitor.mode == "max" else "minimize",
         load_if_exists=True,
     )
+    _enqueue_cut(study)
     done = _completed(study)
-    study.sampler = optuna.samplers.TPESampler(seed=settings["seed"] + len(study.trials))
+    study.sampler = optuna.samplers.TPESampler(seed=settings["seed"] + done)
     log.info("search %s: %d of %d trials are done", options["name"], done, settings["trials"])
     while (done := _completed(study)) < settings["trials"]:
         trial = study.ask()
         words = [_suggest(trial, key, space) for key, space in settings["space"].items()]
         log.info("\n[trial %d/%d] %s", done + 1, settings["trials"], " ".join(words))
         overrides = [*given, *words, "test=false"]
-        study.tell(trial, train(compose("train", overrides), overrides))
+        job = compose("train", overrides)
+        study.tell(trial, _run_missing(job, overrides, tracker, parent)[0])
     _tell_search(study, cfg.monitor.metric, tracker, parent)
+
+
+def _enqueue_cut(study: Any) -> None:
+    """Trials that a killed search left in the midst come first, with the same options."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.enqueue_trial(trial.params)
+        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _completed(study: Any) -> int:

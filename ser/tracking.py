@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from pytorch_lightning.loggers import MLFlowLogger
 
 # No word on making its tables, and none sent to its makers; read when mlflow is imported, which
@@ -119,6 +120,10 @@ class Tracker:
 
         return OpenLogger(tracking_uri=self.uri, run_id=run_id)
 
+    def status(self, run_id: str) -> str:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+        return str(self.client.get_run(run_id).info.status)
+
     def reopen(self, run_id: str) -> None:
         """Mark a run that was cut off as running again."""
         self.client.update_run(run_id, status="RUNNING")
@@ -176,17 +181,14 @@ class Tracker:
         ]
         return pd.DataFrame(rows)
 
-    def find_child(self, parent: str, digest: str) -> tuple[str | None, str | None]:
-        """Status and run folder of a parent's child of this recipe; a finished one first."""
+    def find_child(self, parent: str, digest: str) -> "Run | None":
+        """A parent's child of this recipe; a finished one first, then the newest."""
         runs = self.client.search_runs(
             [self._experiment_id()],
             f"tags.`{_PARENT_TAG}` = '{parent}' and tags.config = '{digest}'",
             order_by=["attributes.start_time DESC"],
         )
-        ordered = sorted(runs, key=lambda run: run.info.status != "FINISHED")
-        if not ordered:
-            return None, None
-        return ordered[0].info.status, ordered[0].data.tags.get("run_folder")
+        return min(runs, key=lambda run: run.info.status != "FINISHED", default=None)
 
     def find_parent(self, name: str) -> str | None:
         """The newest parent run of this name, if there is one."""

@@ -69,6 +69,13 @@ def test_the_best_and_the_last_epoch_are_kept(tmp_path):
     assert weight_in(tmp_path / "kept.ckpt") == 2 and weight_in(tmp_path / "last.ckpt") == 3
 
 
+def test_a_resumed_run_remembers_the_best_of_the_last_epoch_that_it_finished(tmp_path):
+    figures = [0.5, 0.6, 0.55]
+    run(tmp_path, Scripted(figures), epochs=2)
+    run(tmp_path, Scripted(figures), epochs=3, resume=tmp_path / "last.ckpt")
+    assert torch.load(tmp_path / "kept.ckpt", weights_only=True)["epoch"] == 1
+
+
 def test_with_keep_last_no_epoch_is_chosen_and_none_left_out(tmp_path):
     trainer, _ = run(tmp_path, Scripted([0.6, 0.5, 0.4, 0.3]), epochs=4, keep="last", patience=None)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]

@@ -65,6 +65,14 @@ def test_an_arm_is_named_by_what_varies():
     ]  # fmt: skip
 
 
+def test_an_experiment_is_named_though_all_runs_have_it():
+    words = "model=tim experiment=x"
+    assert names(f"{words} seed=0", f"{words} seed=1") == ["tim experiment=x"] * 2
+    assert names(f"{words} optimizer.lr=1", f"{words} optimizer.lr=2") == [
+        "experiment=x optimizer.lr=1", "experiment=x optimizer.lr=2",
+    ]  # fmt: skip
+
+
 def test_seeds_and_folds_repeat_an_arm():
     assert names("seed=0 split.fold=1", "seed=1 split.fold=2") == ["ensemble", "ensemble"]
     assert names("model=tim dataset=demo", "model=tim dataset=demo") == ["tim", "tim"]

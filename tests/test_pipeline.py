@@ -110,6 +110,23 @@ def test_speakers_heard_in_training_are_not_scored_unless_asked(
     assert len(pd.read_parquet(target)) > len(unseen)
 
 
+def test_recordings_heard_in_training_are_not_scored_under_another_speakers_name(
+    project: Path, tim_run: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ser.evaluate import evaluate
+
+    wavs = sorted((project / "data" / "ravdess").rglob("*.wav"))
+    clips = pd.DataFrame({"path": wavs, "emotion": "sad", "speaker": "somebody"})
+    clips.to_csv(tmp_path / "clips.csv", index=False)
+    words = [f"runs_root={project / 'mlruns'}", f"run={tim_run.path}", "device=cpu"]
+    words += ["dataset=folder", f"dataset.root={tmp_path / 'clips.csv'}"]
+    evaluate(composed(project, "evaluate", *words), [])
+    scored = pd.read_parquet(tim_run.path / "evaluations" / "folder" / "predictions.parquet")
+    own = pd.read_parquet(tim_run.predictions)
+    assert {Path(path).name for path in scored["path"]} == {Path(p).name for p in own["path"]}
+    assert "or the very recordings; they are left out" in caplog.text
+
+
 def test_a_label_set_other_than_the_models_is_refused(project: Path, tim_run: RunFolder) -> None:
     from ser.evaluate import evaluate
 

@@ -60,6 +60,20 @@ def test_a_card_that_names_something_else_is_refused_unrun(tmp_path, target, nes
     assert not made.exists()
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_card_whose_values_are_put_together_when_read_is_refused_unrun(tmp_path, nested):
+    made = tmp_path / "made"
+    value = f"${{oc.create:{{_target_: pathlib.Path.touch, _args_: [{made}]}}}}"
+    model = {"name": "chance", "_target_": "ser.models.chance.Chance"}
+    model |= {"part": ({"x": value},)} if nested else {"part": value}
+    with pytest.raises(SerError, match=r"bad\.ckpt: its card holds '\$"):
+        load_recognizer(written(tmp_path / "bad.ckpt", model=model))
+    feature = {"x": value} if nested else value
+    with pytest.raises(SerError, match=r"bad\.ckpt: its card holds '\$"):
+        load_recognizer(written(tmp_path / "bad.ckpt", feature=FEATURE | {"x": feature}))
+    assert not made.exists()
+
+
 def test_features_that_have_changed_since_training_are_refused(tmp_path):
     (feature,) = build_features(OmegaConf.create({"feature": FEATURE}))
     load_recognizer(written(tmp_path / "same.ckpt", front_end=[feature.settings()]))

@@ -106,10 +106,10 @@ def test_comparison_gives_mean_and_sample_deviation_best_first() -> None:
 def test_comparison_as_markdown() -> None:
     text = report.comparison_markdown(RUNS, ["model"], ["test/uar"])
     assert text.splitlines() == [
-        "| model  | runs |      test/uar |",
-        "| ------ | ---: | ------------: |",
-        "| linear |    1 |         0.750 |",
-        "| tim    |  2/3 | 0.550 ± 0.071 |",
+        "| model  | seeds |      test/uar |",
+        "| ------ | ----: | ------------: |",
+        "| linear |     1 |         0.750 |",
+        "| tim    |   2/3 | 0.550 ± 0.071 |",
     ]
 
 

@@ -1,11 +1,16 @@
 """The section of a results document: facts, tables, tests; merging it into a file."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from protocol_runs import finished_children
 
+from ser import results_page
 from ser.errors import SerError
 from ser.protocol import AVERAGED, Protocol, read_protocol
-from ser.results_page import command_text, merge_section, section_text, title_of
+from ser.results_files import merge_section
+from ser.results_page import command_text, section_text, title_of
 from ser.results_table import Results, compute_results
 
 ARMS = {"linear": 0.5, "tim": 0.4, "ensemble": 0.8}
@@ -54,7 +59,8 @@ def test_the_main_table_has_arms_averages_and_chance_with_intervals(several):
     assert header == ["arm", "seeds", "UAR", "WAR", "macro F1", "log loss"]
     names = [row[0] for row in rows]
     assert names[-1] == "chance" and rows[-1][2] == "0.333"
-    assert set(names[:-1]) == {f"`{arm}`{end}" for arm in ARMS for end in ("", AVERAGED)}
+    averaged = f" ({AVERAGED.removeprefix(', ')})"
+    assert set(names[:-1]) == {f"`{arm}`{end}" for arm in ARMS for end in ("", averaged)}
     uars = [float(row[2][:5]) for row in rows[:-1]]
     assert uars == sorted(uars, reverse=True)
     (cell,) = [row[2] for row in rows if row[0] == "`tim`"]
@@ -100,6 +106,27 @@ def test_shared_speakers_synthetic_speech_and_lacking_folds_are_said(tmp_path):
     assert "(taken because its UAR is the highest, so its p values are flattered)" in text
 
 
+def test_some_folds_are_named_and_nothing_published_stands_beside_them(tmp_path):
+    children = finished_children(tmp_path, ARMS).assign(n_folds="5")
+    protocol = read_protocol(children, "mine", COMMAND)
+    assert title_of(protocol).endswith("`luna5`, folds 0, 1 of 0 to 4")
+    text = section_text(protocol, compute_results(protocol, n_draws=9))
+    assert "; folds 0, 1 of 0 to 4; " in text
+    assert results_page.published_rows(protocol) == [] and protocol.n_folds == 5
+    whole = read_protocol(children.assign(n_folds="2"), "mine", COMMAND)
+    assert title_of(whole).endswith("`luna5`")
+
+
+def test_chance_is_over_the_classes_that_have_test_clips(tmp_path):
+    children = finished_children(tmp_path, {"tim": 0.8})
+    for folder in children["run_folder"]:
+        path = Path(folder, "predictions.parquet")
+        table = pd.read_parquet(path)
+        table[table["truth"] != "sad"].to_parquet(path)
+    protocol = read_protocol(children, "mine", COMMAND)
+    assert len(protocol.classes) == 3 and protocol.chance == 1 / 2
+
+
 def test_corpora_that_only_train_are_told_apart_in_the_title(tmp_path):
     children = finished_children(tmp_path, ARMS)
     children["corpora"] = children["corpora"] + ",emodb"
@@ -116,7 +143,6 @@ def test_arms_of_several_commits_are_told_apart(tmp_path):
 
 
 def test_published_rows_stand_in_italics_with_their_source(several, monkeypatch):
-    from ser import results_page
     from ser.labels import LABEL_SETS
     from ser.published import published_for
 

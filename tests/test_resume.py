@@ -164,6 +164,22 @@ def _stop_in_training(
     return folder, subprocess.CompletedProcess(command, process.returncode, told)
 
 
+def test_a_run_killed_before_mlflow_knew_of_its_end_is_finished_there_by_a_resume(
+    project: Path, hydra_ready: None
+) -> None:
+    from ser.run import tracker_of
+    from ser.run import train as train_run
+
+    run = train(project, *TIM, "trainer.max_epochs=1")
+    again = compose("train", options(project, f"resume={run.path}"))
+    tracker, run_id = tracker_of(again), run.state()["run_id"]
+    tracker.reopen(run_id)
+    assert train_run(again) == run.metrics()["best/uar"]
+    assert tracker.status(run_id) == "FINISHED"
+    kept = tracker.client.download_artifacts(run_id, "run.json")
+    assert json.loads(Path(kept).read_text())["status"] == "finished"
+
+
 def test_resume_refuses_other_speech(project: Path, hydra_ready: None) -> None:
     from ser.run import train as train_run
 

@@ -82,7 +82,7 @@ def test_metrics_and_markdown_hold_the_same_figures(table):
 
 
 def test_the_figure_has_a_panel_for_each_kind_and_the_clean_line(table):
-    figure = robustness_figure(table, "t", 2, None)
+    figure = robustness_figure(table, "t", 0.5, None, "")
     noise, other = figure.axes
     assert [noise.get_title(), other.get_title()] == ["noise", "other"]
     heights = {line.get_ydata()[0] for line in noise.lines if line.get_linestyle() in ("--", ":")}
@@ -108,10 +108,12 @@ def test_a_gain_is_paired_by_condition_and_its_mean_leaves_clean_out(table):
     assert gains.loc[3, "high"] == pytest.approx(gains.loc[1, "high"] / 2)
     assert "| +0.300 |" in gains_markdown(gains) and "| -0.050 |" in gains_markdown(gains)
 
-    figure = robustness_figure(table[table["severity"] != 0], "t", 2, gains)
+    gains.loc[gains["condition"] == "telephone", "before"] = 0.98  # above all else
+    figure = robustness_figure(table[table["severity"] != 0], "t", 0.5, gains, "linear-s0")
+    assert "hollow: linear-s0" in figure.get_suptitle() and figure.axes[0].get_ylim()[1] > 0.98
     hollow = [line for axes in figure.axes for line in axes.lines
               if line.get_markerfacecolor() == "white"]  # fmt: skip
-    assert [line.get_ydata().tolist() for line in hollow] == [[pytest.approx(0.4)], [0.6]]
+    assert [line.get_ydata().tolist() for line in hollow] == [[pytest.approx(0.4)], [0.98]]
 
 
 def test_babble_is_of_the_clips_scored_unless_they_have_too_few_speakers(caplog):

@@ -102,11 +102,24 @@ def test_bands_of_age_and_duration():
     predictions["age"] = pd.array(np.tile([29, 30, 59, 60, None], 72), dtype="Int64")
     predictions["duration_s"] = np.tile([1.99, 2.0, 3.0, 4.0, 9.0, 2.9], 60)
     groups = groups_of(predictions)
-    assert groups["age"].head(4).tolist() == ["under 30", "from 30", "from 45", "from 60"]
+    assert groups["age"].head(4).tolist() == ["under 30", "30 to 44", "45 to 59", "60 on"]
     assert groups["age"].isna().sum() == 72
     assert groups["duration"].head(6).tolist() == [
-        "under 2 s", "from 2 s", "from 3 s", "from 4 s", "from 4 s", "from 2 s",
+        "under 2 s", "2 to 3 s", "3 to 4 s", "4 s on", "4 s on", "2 to 3 s",
     ]  # fmt: skip
+
+
+def test_bands_stand_in_their_own_order_and_other_groups_by_their_gap():
+    predictions = balanced()
+    predictions["duration_s"] = np.tile([1.0, 2.5, 3.5, 5.0], 90)
+    slow = predictions["duration_s"] == 3.5
+    predictions.loc[slow, "prediction"] = CLASSES[0]  # the worst
+    table = subgroup_table(predictions, CLASSES, n_draws=20)
+    bands = table.loc[table["attribute"] == "duration"]
+    assert bands["group"].tolist() == ["under 2 s", "2 to 3 s", "3 to 4 s", "4 s on"]
+    assert bands["gap"].idxmin() == bands.index[2]
+    speakers = table.loc[table["attribute"] == "speaker", "gap"]
+    assert speakers.is_monotonic_increasing
 
 
 def test_what_does_not_vary_is_no_attribute_and_tables_without_age_are_read():

@@ -38,6 +38,62 @@ def given(monkeypatch):
     monkeypatch.setattr(sweep_module.HydraConfig, "get", lambda: hydra)
 
 
+@pytest.fixture
+def trained(monkeypatch):
+    """What each run would go on with; none is run."""
+    resumed: list[str | None] = []
+
+    def train(job, overrides):
+        resumed.append(job.resume)
+        return 0.5
+
+    monkeypatch.setattr(sweep_module, "train", train)
+    return resumed
+
+
+def test_what_was_done_is_kept_and_its_commit_told(tracker, trained, tmp_path, caplog):
+    words = ["model=chance", f"runs_root={tmp_path}"]
+    with tracker.parent("sweep mine", {"sweep": "mine"}, None) as parent:
+        (tmp_path / "run.json").touch()
+        tags = {"run_folder": str(tmp_path), "git_commit": "0123+"}
+        tags["config"] = sweep_module.config_digest(composed(*words))
+        tracker.finish(tracker.start("chance", tags), "FINISHED")
+    run = sweep_module._run_missing(composed(*words), words, tracker, parent)
+    assert run == (0.5, {"0123+"}) and trained == [str(tmp_path)]
+    with caplog.at_level("WARNING", logger="ser"):
+        sweep_module._tell_kept({"0123+"})
+        assert "are kept, of commit 0123+ (now" in caplog.text
+        caplog.clear()
+        sweep_module._tell_kept(set())
+        assert not caplog.text
+
+
+def test_a_run_killed_before_its_folder_was_whole_is_done_anew(tracker, trained, tmp_path):
+    words = ["model=chance", f"runs_root={tmp_path}"]
+    with tracker.parent("sweep mine", {"sweep": "mine"}, None) as parent:
+        tags = {"run_folder": str(tmp_path / "gone"), "git_commit": "0123"}
+        tags["config"] = sweep_module.config_digest(composed(*words))
+        cut_off = tracker.start("chance", tags)
+    assert tracker.status(cut_off) == "RUNNING"
+    run = sweep_module._run_missing(composed(*words), words, tracker, parent)
+    assert run == (0.5, set()) and trained == [None]
+    assert tracker.status(cut_off) == "KILLED"
+
+
+def test_a_trial_that_a_killed_search_left_is_the_next_one():
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    left = study.ask()
+    rate = left.suggest_float("optimizer.lr", 1e-4, 1e-2)
+    sweep_module._enqueue_cut(study)
+    again = study.ask()
+    assert again.suggest_float("optimizer.lr", 1e-4, 1e-2) == rate
+    assert study.trials[0].state == optuna.trial.TrialState.FAIL
+    sweep_module._enqueue_cut(optuna.create_study())  # nothing to do
+
+
 def tell(store: Store, **options: object) -> None:
     digests = list(store.children("")["config"])
     settings = {"name": "mine", "reference": None, "results": None, **options}
@@ -54,8 +110,10 @@ def test_the_page_lies_in_its_folder_in_mlflow_and_in_the_document(tmp_path, cap
     section = (folder / "results.md").read_text(encoding="utf-8")
     assert "python sweep.py sweep=protocol dataset.root=…/x" in section
     text = document.read_text(encoding="utf-8")
-    assert text == f"# Results\n\n<!-- begin mine -->\n{section.strip()}\n<!-- end mine -->\n"
-    assert "`ensemble` against `tim`" in capsys.readouterr().out
+    said, pictures = section.split("\n\n![", 1)
+    assert pictures.count("](figures/") == 2
+    assert text == f"# Results\n\n<!-- begin mine -->\n{said.strip()}\n<!-- end mine -->\n"
+    assert "| ensemble against tim | " in capsys.readouterr().out
     tell(store, results=str(document))
     assert document.read_text(encoding="utf-8") == text
 
@@ -115,7 +173,12 @@ def ran(monkeypatch):
     """The options of each run that a grid asks for; none is run."""
     jobs: list[list[str]] = []
     monkeypatch.setattr(sweep_module, "compose", lambda name, words: composed(*words))
-    monkeypatch.setattr(sweep_module, "_run_missing", lambda job, words, *_: jobs.append(words))
+
+    def run(job, words, *_):
+        jobs.append(words)
+        return 0.0, set()
+
+    monkeypatch.setattr(sweep_module, "_run_missing", run)
     for told in ("tell_comparison", "tell_results"):
         monkeypatch.setattr(sweep_module, told, lambda *_: None)
     return jobs

@@ -101,10 +101,13 @@ def test_children_of_a_parent_are_found(tracker):
     assert set(children["model.name"]) == {"one", "two"} == set(children["config"])
     assert children["test/uar"].tolist() == [0.5, 0.5]
 
-    assert tracker.find_child(parent, "one") == ("FINISHED", "/runs/0")
-    assert tracker.find_child(parent, "two") == ("FINISHED", "/runs/2")
-    assert tracker.find_child(parent, "three") == ("RUNNING", "/runs/3")
-    assert tracker.find_child(parent, "four") == (None, None)
+    for recipe, status, folder in [
+        ("one", "FINISHED", "/runs/0"), ("two", "FINISHED", "/runs/2"),
+        ("three", "RUNNING", "/runs/3"),
+    ]:  # fmt: skip
+        found = tracker.find_child(parent, recipe)
+        assert (found.info.status, found.data.tags["run_folder"]) == (status, folder)
+    assert tracker.find_child(parent, "four") is None
     assert tracker.children("no such parent").empty
     tracker.finish(cut_off, "KILLED")
 
