@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,15 @@ NEIGHBOURS = 10
 PERPLEXITY = 30.0  # van der Maaten & Hinton (2008): 5 to 50
 PRINCIPAL_AXES = 50  # before t-SNE, as its authors advise for wide inputs
 MIN_CLIPS = 10  # fewer make no neighbourhood
+HIDDEN, EMBEDDING = "their last hidden values", "the embedding that the model reads"
+
+
+class Seen(NamedTuple):
+    """What a model makes of clips."""
+
+    values: Array  # (clips, width)
+    rows: npt.NDArray[np.int64]  # (clips,) the clips' row numbers
+    what: str  # HIDDEN or EMBEDDING
 
 
 @dataclass
@@ -31,8 +41,8 @@ class Hidden:
     model: EmotionModel
     _caught: list[Tensor] = field(default_factory=list)
 
-    def of(self, batches: Iterable[Batch]) -> tuple[Array, npt.NDArray[np.int64]] | None:
-        """Values (clips, width) and the clips' row numbers (clips,); None if there are none."""
+    def of(self, batches: Iterable[Batch]) -> Seen | None:
+        """The values of all clips; None if there are none."""
         device = next(iter(self.model.state_dict().values())).device
         layers = [m for m in self.model.modules() if self._names_classes(m)]
         hooks = [layer.register_forward_pre_hook(self._catch) for layer in layers]
@@ -48,7 +58,8 @@ class Hidden:
         finally:
             for hook in hooks:
                 hook.remove()
-        return np.concatenate(values), np.concatenate(rows)
+        what = HIDDEN if self._caught else EMBEDDING
+        return Seen(np.concatenate(values), np.concatenate(rows), what)
 
     def _names_classes(self, module: nn.Module) -> bool:
         return isinstance(module, nn.Linear) and module.out_features == self.model.n_classes

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +18,7 @@ from ser.data import EmotionDataset, in_order
 from ser.embedding_map import (
     MIN_CLIPS,
     Hidden,
+    Seen,
     map_clips,
     neighbours,
     purity,
@@ -159,24 +161,42 @@ def _page_title(run: Explained, predictions: dict[str, pd.DataFrame]) -> str:
 
 
 def _draw_map(run: Explained, path: Path) -> None:
-    clips, values = hidden_values(run.folder, run.recognizer)
+    clips, seen = hidden_values(run.folder, run.recognizer)
     if len(clips) < MIN_CLIPS:
         raise SerError(f"{len(clips)} test clips make no neighbourhoods: it takes {MIN_CLIPS}.")
-    values = standardised(values)
+    values = standardised(seen.values)
     near = neighbours(values)
-    second = "corpus" if clips["corpus"].nunique() > 1 else "sex"
-    columns = {"emotion": clips["label"], second: clips[second], "speaker": clips["speaker"]}
-    colourings = []
-    for what, column in columns.items():
-        names = column.fillna("unknown").tolist()
-        colourings.append(Colouring(what, names, *purity(near, names)))
+    colourings, shared = colourings_of(clips, near)
+    if not colourings:
+        raise SerError(f"The test clips are all of {shared}: there is nothing to tell apart.")
     points = map_clips(values, seed=SEED)
-    title = f"{run.name}: {len(clips):,} test clips by their last hidden values"
+    title = f"{run.name}: {len(clips):,} test clips by {seen.what}"
+    if shared:
+        log.info("%s: no panel for what all test clips share: %s", path.name, shared)
+        title += f"\nall of {shared}"
     map_figure(points, colourings, near.shape[1], title).savefig(path)
 
 
-def hidden_values(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFrame, np.ndarray]:
-    """The run's test clips (rows of its manifest) and the model's hidden values (clips, width).
+def colourings_of(clips: pd.DataFrame, near: npt.NDArray[np.int64]) -> tuple[list[Colouring], str]:
+    """By emotion, by corpus or else sex, and by speaker; and in words what all clips share.
+
+    ``near: (clips, k)`` are their neighbours. What is shared has no colouring: it would have one
+    colour.
+    """
+    second = "corpus" if clips["corpus"].nunique() > 1 else "sex"
+    columns = {"emotion": clips["label"], second: clips[second], "speaker": clips["speaker"]}
+    colourings, shared = [], []
+    for what, column in columns.items():
+        names = column.fillna("unknown").tolist()
+        if len(set(names)) > 1:
+            colourings.append(Colouring(what, names, *purity(near, names)))
+        else:
+            shared.append(f"one {what} ({names[0]})")
+    return colourings, ", ".join(shared)
+
+
+def hidden_values(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFrame, Seen]:
+    """The run's test clips (rows of its manifest), and what the model makes of them.
 
     Raises SerError when the speech has changed, or the model has nothing hidden to show.
     """
@@ -193,8 +213,7 @@ def hidden_values(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFra
             f"{type(model).__name__} has no hidden values and reads no embedding: there is "
             "nothing to map."
         )
-    values, rows = found
-    return clips.loc[rows], values
+    return clips.loc[found.rows], found
 
 
 def _material(folder: RunFolder) -> tuple[DictConfig, Material]:

@@ -12,11 +12,11 @@ SKIPPED = "skipped.json"
 READINGS = {
     "embedding_map.png": (
         "Map of the test clips",
-        "Each point is a clip, placed by t-SNE of the model's last hidden values: near means "
-        "alike to the model, distances between far groups mean nothing. Islands of one emotion "
-        "are what one wants; islands of one speaker are what leaks. The percentages are taken in "
-        f"the hidden values themselves: of a clip's {NEIGHBOURS} nearest, how many are of its "
-        "group.",
+        "Each point is a clip, placed by t-SNE of what the title names: near means alike to the "
+        "model, distances between far groups mean nothing. Islands of one emotion are what one "
+        "wants; islands of one speaker are what leaks. The percentages are taken in the values "
+        f"themselves: of a clip's {NEIGHBOURS} nearest, how many are of its group. What all clips "
+        "share has no panel.",
     ),
     "layer_weights.png": (
         "Layer weights",

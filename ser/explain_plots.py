@@ -1,5 +1,6 @@
 """Figures that explain a model: the map of its clips, and the moments that it heard."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.floating]
 
-LEGEND_ENTRIES = 12  # more names than these are told apart by no reader
+LEGEND_ENTRIES = 24  # the speakers of RAVDESS; more names would take more room than the map
+LEGEND_LETTERS = 65  # of 9 points, in a panel's width
 MARKERS = "os^D"  # beside the colours, for those who see fewer of them
+PANEL_IN, LINE_IN, ROW_IN = 4.9, 0.24, 0.19  # a panel's side, a line of the title, one of a legend
 AGAINST_COLOUR = "#d55e00"
 SPECTROGRAM_RANGE_DB = 70
 
@@ -35,13 +38,28 @@ class Colouring:
     pure: float
     by_chance: float
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Emotions in their own order; speakers and corpora alphabetically."""
+        return classes_of(NATIVE, map(str, self.names))
+
+    @property
+    def legend_columns(self) -> int:
+        """In how many columns its names fit below a panel; 0 where they are too many."""
+        widest = max(map(len, self.groups)) + 5  # with the point before it
+        few = len(self.groups) <= LEGEND_ENTRIES
+        return max(1, min(4, LEGEND_LETTERS // widest)) if few else 0
+
 
 def map_figure(points: Array, colourings: Sequence[Colouring], k: int, title: str) -> "Figure":
     """The same map of clips, ``points: (clips, 2)``, once for each colouring.
 
     ``k`` is the number of neighbours behind the purities, which stand in the panels' titles.
     """
-    figure = new_figure(4.9 * len(colourings) + 0.4, 6.6, title)
+    figure = new_figure(PANEL_IN * len(colourings) + 0.4, PANEL_IN, title)
+    rows = max(math.ceil(len(c.groups) / (c.legend_columns or math.inf)) for c in colourings)
+    lines = 1 + figure.get_suptitle().count("\n")
+    figure.set_figheight(PANEL_IN + 1.15 + LINE_IN * lines + ROW_IN * rows)
     panels = figure.subplots(1, len(colourings), squeeze=False)[0]
     for axes, colouring in zip(panels, colourings, strict=True):
         _draw_map(axes, points, colouring)
@@ -93,25 +111,26 @@ def saliency_figure(
 def _draw_map(axes: "Axes", points: Array, colouring: Colouring) -> None:
     import seaborn as sns
 
-    names = np.asarray(colouring.names, dtype=str)
-    groups = classes_of(NATIVE, names.tolist())  # speakers and corpora alphabetically
-    colours = sns.color_palette("tab10" if len(groups) <= 10 else "husl", len(groups))
-    for number, (group, colour) in enumerate(zip(groups, colours, strict=True)):
+    names, groups = np.asarray(colouring.names, dtype=str), colouring.groups
+    colours = sns.color_palette("tab10")
+    for number, group in enumerate(groups):  # no two of the first forty look alike
         mine = points[names == group]
+        turn, place = divmod(number, len(colours))
         axes.scatter(
-            mine[:, 0], mine[:, 1], s=18, color=[colour], alpha=0.8, linewidths=0, label=group,
-            marker=MARKERS[number % len(MARKERS)],
+            mine[:, 0], mine[:, 1], s=18, color=[colours[place]], alpha=0.8, linewidths=0,
+            label=group, marker=MARKERS[(place + turn) % len(MARKERS)],
         )  # fmt: skip
     axes.set(xticks=[], yticks=[])
     axes.set_box_aspect(1)
+    axes.set_anchor("N")
     axes.spines[:].set_color("#cccccc")
-    if len(groups) <= LEGEND_ENTRIES:
+    if colouring.legend_columns:
         axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False, fontsize=9,
-            handletextpad=0.1, columnspacing=0.8,
+            loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=colouring.legend_columns,
+            frameon=False, fontsize=9, handletextpad=0.1, columnspacing=0.8,
         )  # fmt: skip
     else:
-        axes.set_xlabel(f"{len(groups)} {colouring.what}s, a colour each", fontsize=9)
+        axes.set_xlabel(f"{len(groups)} {colouring.what}s, too many to name here", fontsize=9)
 
 
 def _draw_curve(axes: "Axes", centres_s: Array, drop: Array, emotion: str) -> None:

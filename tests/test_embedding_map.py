@@ -6,7 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from ser.batch import Batch
-from ser.embedding_map import Hidden, map_clips, neighbours, purity, standardised
+from ser.embedding_map import (
+    EMBEDDING,
+    HIDDEN,
+    Hidden,
+    map_clips,
+    neighbours,
+    purity,
+    standardised,
+)
 from ser.models.base import EmotionModel
 from ser.models.chance import Chance
 from ser.models.linear import Linear
@@ -51,11 +59,11 @@ def test_hidden_values_are_what_enters_the_heads() -> None:
     model = TwoHeads().eval()
     found = Hidden(model).of(batches())
     assert found is not None
-    values, rows = found
+    values, rows, what = found
     embedding = torch.cat([b.embedding for b in batches()])
     expected = torch.cat([embedding[:, 0, :2], 10 * embedding[:, 1, 2:]], 1)
     assert np.allclose(values, expected)
-    assert rows.tolist() == [100, 101, 102, 103, 104]
+    assert rows.tolist() == [100, 101, 102, 103, 104] and what == HIDDEN
     assert not any(head._forward_pre_hooks for head in model.heads)
 
 
@@ -63,7 +71,8 @@ def test_a_model_without_heads_shows_the_embedding_that_it_reads() -> None:
     model = Linear(N_CLASSES, {"embedding": (2, 4)}, "all", 1.0, 10)
     found = Hidden(model).of(batches())
     assert found is not None
-    assert np.allclose(found[0], torch.cat([b.embedding for b in batches()]).flatten(1))
+    assert np.allclose(found.values, torch.cat([b.embedding for b in batches()]).flatten(1))
+    assert found.what == EMBEDDING
 
 
 def test_a_model_that_looks_at_nothing_has_nothing_to_show() -> None:

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import synthetic
@@ -11,7 +12,7 @@ from pipeline_runs import train
 
 from ser.cli import main
 from ser.errors import SerError
-from ser.explain import explain, explain_clip, hop_ms, rewrite_card
+from ser.explain import colourings_of, explain, explain_clip, hop_ms, rewrite_card
 from ser.features import LogMel, SpeechOnly
 from ser.run_folder import RunFolder
 
@@ -47,6 +48,19 @@ def test_an_ensemble_has_every_figure_and_page(ensemble: RunFolder, chance: RunF
     assert linked == {path.name for path in paths[:-1]}
     page = paths[-2].read_text()
     assert "wrong in 2 of 2" in page and page.count("<article") == 5
+
+
+def test_what_all_clips_share_has_no_panel() -> None:
+    clips = pd.DataFrame(
+        {"label": ["sad", "sad", "happy"], "corpus": "emodb", "sex": None, "speaker": "emodb_03"}
+    )
+    near = np.array([[1], [0], [1]])
+    (by_emotion,), shared = colourings_of(clips, near)
+    assert by_emotion.what == "emotion" and by_emotion.pure == pytest.approx(2 / 3)
+    assert shared == "one sex (unknown), one speaker (emodb_03)"
+    mixed = clips.assign(corpus=["emodb", "tess", "tess"], speaker=["a", "b", "b"])
+    colourings, shared = colourings_of(mixed, near)
+    assert [c.what for c in colourings] == ["emotion", "corpus", "speaker"] and not shared
 
 
 def test_chance_says_why_it_has_no_map_and_no_weights(chance: RunFolder) -> None:

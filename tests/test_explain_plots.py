@@ -20,22 +20,46 @@ def check_nothing_is_cut_off(figure: Figure) -> None:
     assert drawn.x1 <= width_in + slack_in and drawn.y1 <= height_in + slack_in
 
 
-@pytest.mark.parametrize("n_speakers", [2, 24])
+@pytest.mark.parametrize("n_speakers", [2, 24, 91])
 def test_the_map_has_a_panel_a_colouring_with_its_purity(n_speakers: int) -> None:
     draw = np.random.default_rng(0)
-    speakers = [f"ravdess_{k % n_speakers:02d}" for k in range(60)]
+    speakers = [f"ravdess_{k % n_speakers:02d}" for k in range(182)]
     colourings = [
-        Colouring("emotion", ["happy", "sad"] * 30, 0.724, 0.492),
+        Colouring("emotion", ["happy", "sad"] * 91, 0.724, 0.492),
         Colouring("speaker", speakers, 0.3, 0.1),
     ]
-    figure = map_figure(draw.normal(size=(60, 2)), colourings, 10, "tim")
+    figure = map_figure(draw.normal(size=(182, 2)), colourings, 10, "tim")
     said = texts(figure)
     assert "by emotion: 72% of the 10 nearest agree\n(49% by chance)" in said
-    assert ("ravdess_01" in said) == (n_speakers == 2)
-    assert ("24 speakers, a colour each" in said) == (n_speakers == 24)
+    assert ("ravdess_01" in said) == (n_speakers <= 24)
+    assert ("91 speakers, too many to name here" in said) == (n_speakers == 91)
     for axes in figure.axes:
-        assert sum(len(part.get_offsets()) for part in axes.collections) == 60
+        assert sum(len(part.get_offsets()) for part in axes.collections) == 182
     check_nothing_is_cut_off(figure)
+
+
+def test_no_two_speakers_that_are_named_look_alike() -> None:
+    speakers = [f"ravdess_{k:02d}" for k in range(1, 25)]
+    figure = map_figure(np.zeros((24, 2)), [Colouring("speaker", speakers, 0.3, 0.1)], 10, "tim")
+    looks = [
+        (tuple(part.get_facecolor()[0]), part.get_paths()[0].vertices.tobytes())
+        for part in figure.axes[0].collections
+    ]
+    assert len(set(looks)) == 24
+    colours = np.array([colour[:3] for colour, _ in looks])
+    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 0.2  # of neighbours in the list
+
+
+@pytest.mark.parametrize("letters", [7, 30, 60])
+@pytest.mark.parametrize("lines", [1, 3])
+def test_a_single_panel_holds_its_whole_legend(letters: int, lines: int) -> None:
+    names = [f"{k:02d} {'speaker ' * 8}"[:letters] for k in range(24)]
+    colouring = Colouring("speaker", names, 0.5, 0.5)
+    figure = map_figure(np.zeros((24, 2)), [colouring], 10, "\n".join(["a run"] * lines))
+    check_nothing_is_cut_off(figure)
+    (axes,) = figure.axes
+    assert axes.bbox.height == pytest.approx(axes.bbox.width) and axes.bbox.height > 600
+    assert axes.get_legend().get_window_extent().y1 <= axes.bbox.y0
 
 
 def test_emotions_stand_in_their_own_order_and_others_by_the_alphabet() -> None:
