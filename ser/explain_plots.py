@@ -143,7 +143,7 @@ def _draw_curve(axes: "Axes", centres_s: Array, drop: Array, emotion: str) -> No
                 linewidth=0, label=f"speaks {side} {emotion}",
             )  # fmt: skip
     axes.plot(centres_s, drop, color="#1a1a1a", linewidth=1.2)
-    axes.set_ylabel("fall in log-odds\nwhen muted", fontsize=10)
+    axes.set_ylabel("fall in log-odds\nwhen muted, nats", fontsize=10)
     axes.margins(y=0.1)
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98))
     unframed(axes)

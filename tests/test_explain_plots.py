@@ -89,6 +89,7 @@ def test_the_curve_stands_over_the_clip_in_seconds(sign: int) -> None:
     )
     assert {axes.get_xlim() for axes in figure.axes} == {(0.0, 2.0)}
     said = texts(figure)
+    assert "fall in log-odds\nwhen muted, nats" in said
     assert ("speaks for sad" in said) == (sign == 1)
     assert ("speaks against sad" in said) == (sign == -1)
     assert figure.axes[2].get_images()[0].get_extent() == [0, 2, 0, 12]
