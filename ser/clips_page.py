@@ -41,8 +41,9 @@ def count_wrong(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The clips that a run got wrong, those most often wrong first; then the surest mistakes.
 
     ``runs`` maps a run's name to its predictions table. A row has the clip's facts, ``scored`` and
-    ``wrong`` (runs), ``prediction`` (the commonest wrong answer), ``confidence`` (its mean over
-    the runs that gave it) and ``probability_<class>`` (mean over the runs that scored the clip).
+    ``wrong`` (runs), ``prediction`` (the commonest wrong answer), ``gave_it`` (runs), and over
+    these the means of ``confidence`` and ``probability_<class>``: over all runs another emotion
+    could be the likeliest.
     Raises SerError when the runs name different classes.
     """
     tables = [table.assign(run=name) for name, table in runs.items()]
@@ -59,9 +60,9 @@ def count_wrong(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     by_clip = answers.groupby("id", sort=True)
     facts = by_clip[[column for column in FACTS if column != "id"]].first()
     facts["scored"] = by_clip.size()
-    facts = facts.join(by_clip[[f"probability_{name}" for name in shares[first]]].mean())
     mistakes = answers[answers["truth"] != answers["prediction"]]
-    facts = facts.join(_commonest(mistakes), how="inner")
+    probabilities = [f"probability_{name}" for name in shares[first]]
+    facts = facts.join(_commonest(mistakes, probabilities), how="inner")
     ordered = facts.sort_values(["wrong", "confidence"], ascending=False, kind="stable")
     return ordered.reset_index()
 
@@ -71,18 +72,15 @@ def _classes(table: pd.DataFrame) -> list[str]:
     return [c.removeprefix(prefix) for c in table.columns if str(c).startswith(prefix)]
 
 
-def _commonest(mistakes: pd.DataFrame) -> pd.DataFrame:
-    """By id: ``wrong`` answers, the commonest of them, and its mean confidence."""
-    pairs = mistakes.groupby(["id", "prediction"])["confidence"].agg(["size", "mean"])
-    ordered = pairs.sort_values(["size", "mean"], ascending=False).reset_index()
-    best = ordered.drop_duplicates("id").set_index("id")
-    return pd.DataFrame(
-        {
-            "wrong": pairs["size"].groupby("id").sum(),
-            "prediction": best["prediction"],
-            "confidence": best["mean"],
-        }
+def _commonest(mistakes: pd.DataFrame, probabilities: list[str]) -> pd.DataFrame:
+    """By id: ``wrong`` answers, the commonest, how many runs gave it, and the means over these."""
+    pairs = mistakes.groupby(["id", "prediction"])
+    means = pairs[["confidence", *probabilities]].mean().assign(gave_it=pairs.size())
+    ordered = means.sort_values(["gave_it", "confidence"], ascending=False).reset_index(
+        "prediction"
     )
+    best = ordered[~ordered.index.duplicated()]
+    return best.assign(wrong=mistakes.groupby("id").size())
 
 
 def clips_page(runs: Mapping[str, pd.DataFrame], limit: int, title: str, *, synthetic: bool) -> str:
@@ -102,18 +100,27 @@ def clips_page(runs: Mapping[str, pd.DataFrame], limit: int, title: str, *, synt
         left -= sound.n_bytes
         cards.append(_card(row, sound, runs))
     scored = len({clip for table in runs.values() for clip in table["id"]})
-    often = "" if len(runs) == 1 else f" by at least one of {len(runs)} runs"
     environment = Environment(
         loader=PackageLoader("ser"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("wrong_clips.html").render(
         title=title,
-        summary=f"{len(wrong):,} of {scored:,} test clips were recognised wrongly{often}; "
-        + (f"these are the {len(cards)} worst." if len(cards) < len(wrong) else "these are they."),
+        summary=_summary(len(wrong), len(cards), scored, len(runs)),
         notices=[SYNTHETIC] if synthetic else _licences(shown),
         runs=list(runs),
         filters=_filters(shown),
         clips=cards,
+    )
+
+
+def _summary(n_wrong: int, n_shown: int, n_scored: int, n_runs: int) -> str:
+    if not n_wrong:
+        who = "" if n_runs == 1 else f" by any of {n_runs} runs"
+        return f"None of the {n_scored:,} test clips was recognised wrongly{who}."
+    often = "" if n_runs == 1 else f" by at least one of {n_runs} runs"
+    these = f"the {n_shown} worst" if n_shown < n_wrong else "they"
+    return (
+        f"{n_wrong:,} of {n_scored:,} test clips were recognised wrongly{often}; these are {these}."
     )
 
 

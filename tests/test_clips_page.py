@@ -56,8 +56,28 @@ def test_the_most_often_wrong_come_first(runs) -> None:
     assert wrong["wrong"].tolist() == [3, 2, 1]
     assert wrong["scored"].tolist() == [3, 2, 2]
     assert wrong.loc["tess/a", "prediction"] == "angry"  # twice, sad once
+    assert wrong["gave_it"].tolist() == [2, 2, 1]
     assert wrong.loc["tess/a", "confidence"] == pytest.approx(0.6)
-    assert wrong.loc["tess/a", "probability_angry"] == pytest.approx((0.05 + 0.5 + 0.7) / 3)
+
+
+def test_the_answer_in_the_heading_has_the_longest_bar(runs) -> None:
+    wrong = page.count_wrong(runs)
+    bars = wrong[[f"probability_{name}" for name in CLASSES]].set_axis(list(CLASSES), axis=1)
+    assert bars.idxmax(axis=1).tolist() == wrong["prediction"].tolist()
+    assert bars.loc[0, "angry"] == pytest.approx((0.5 + 0.7) / 2)  # sad: .9 in the first run
+    html = page.clips_page(runs, 10, "Mistakes", synthetic=False)
+    assert "bars: mean of the runs that said angry\n(2 of 3)" in html
+
+
+@pytest.mark.parametrize("n_runs", [1, 2])
+def test_without_a_mistake_the_page_is_a_sentence(runs, n_runs: int) -> None:
+    right = runs["run1"].assign(prediction=runs["run1"]["truth"])
+    html = page.clips_page(
+        {f"run{k}": right for k in range(n_runs)}, 10, "Mistakes", synthetic=False
+    )
+    who = "" if n_runs == 1 else " by any of 2 runs"
+    assert f"None of the 4 test clips was recognised wrongly{who}." in html
+    assert not re.search("spectrogram|<select|<script|<main|CC BY", html)
 
 
 def test_of_one_run_the_surest_mistakes_come_first(runs) -> None:
