@@ -32,7 +32,7 @@ def reliability_figure(
     `raw`, `scaled`, `right: (clips,)`. One panel where nothing was scaled. `temperature` is None
     where the clips come from several models, each with its own.
     """
-    figure = new_figure(9.6, 6.2, title)
+    figure = new_figure(9.6, 6.4, f"{title}: {len(right):,} clips")
     panels = [("before scaling (T = 1)", raw)]
     after = "its own T for each fold" if temperature is None else f"T = {temperature:.2f}"
     if not np.array_equal(raw, scaled):
@@ -45,8 +45,8 @@ def reliability_figure(
         top.set_title(f"{name}: ECE {ece(confidence, right):.3f}", fontsize=11)
         _histogram(bottom, confidence, right)
     tops[0].set_ylabel("accuracy in the bin", fontsize=11)
-    bottoms[0].set_ylabel("share of clips, %", fontsize=11)
-    _legend_below(tops[0], -0.02, 4)
+    bottoms[0].set_ylabel("share of clips", fontsize=11)
+    _legend_below(tops[0], -0.02, 3)
     return figure
 
 
@@ -60,18 +60,26 @@ def risk_coverage_figure(
     """
     curve = risk_coverage(confidence, right)
     error = 100 * float(np.mean(~right))
-    figure = new_figure(7.2, 4.8, f"{title}\nAURC {aurc(confidence, right):.3f}")
+    clips = f"{len(right):,} clips" if error else f"{len(right):,} clips, none of them wrong"
+    area = aurc(confidence, right)
+    means = f"AURC {area:.3f}, a mean risk of {100 * area:.1f} %"
+    figure = new_figure(7.2, 4.8, f"{title}: {clips}\n{means}")
     axes = figure.subplots()
-    coverage, risk = 100 * curve.coverage, 100 * curve.risk
+    coverage = 100 * np.append(0, curve.coverage)
+    risk = 100 * np.append(curve.risk[0], curve.risk)  # up to the surest clips it is theirs
     axes.fill_between(coverage, risk, step="pre", color=VAL_COLOUR, alpha=0.12, linewidth=0)
-    axes.plot(coverage, risk, drawstyle="steps-pre", color=VAL_COLOUR, label="this confidence")
+    axes.plot(
+        coverage, risk, drawstyle="steps-pre", color=VAL_COLOUR, linewidth=2.5,
+        label="this confidence",
+    )  # fmt: skip
     axes.plot(*_ideal(error), color=TRAIN_COLOUR, label="the best order there is")
     axes.axhline(error, color="black", linestyle=":", linewidth=1, label="no order at all")
     if below is not None:
         _mark_threshold(axes, confidence, right, below)
     axes.set_xlabel("coverage: share of clips that are answered, %", fontsize=11)
     axes.set_ylabel("risk: share of those that are wrong, %", fontsize=11)
-    axes.set(xlim=(0, 101), ylim=(0, max(5.0, 1.35 * error)))
+    top = min(100.0, max(5.0, 1.35 * error))
+    axes.set(xlim=(0, 101), ylim=(-0.02 * top, 1.02 * top))  # lines at 0 and at 100 are seen
     _legend_below(axes, -0.15, 2)
     unframed(axes)
     return figure
@@ -82,7 +90,7 @@ def _reliability(axes: "Axes", confidence: Values, right: Flags) -> None:
     number = np.clip(np.ceil(bins.confidence * N_BINS) - 1, 0, N_BINS - 1)
     centre, width = (number + 0.5) / N_BINS, 0.9 / N_BINS
     low, gap = np.minimum(bins.accuracy, bins.confidence), bins.confidence - bins.accuracy
-    axes.bar(centre, low, width, color=VAL_COLOUR)
+    axes.bar(centre, low, width, color=VAL_COLOUR, label="as right as sure")
     sides = (
         ("too sure", np.maximum(gap, 0), OVER_COLOUR),
         ("not sure enough", np.maximum(-gap, 0), UNDER_COLOUR),
@@ -99,7 +107,7 @@ def _reliability(axes: "Axes", confidence: Values, right: Flags) -> None:
 
 
 def _histogram(axes: "Axes", confidence: Values, right: Flags) -> None:
-    shares = np.full(len(confidence), 100 / len(confidence))
+    shares = np.full(len(confidence), 1 / len(confidence))
     axes.hist(
         confidence,
         np.linspace(0, 1, N_BINS + 1).tolist(),

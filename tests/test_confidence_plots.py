@@ -35,6 +35,14 @@ def test_reliability_before_and_after():
     text = said(reliability_figure(confidence**2, confidence, right, 0.7, "a run, test"))
     assert "before scaling (T = 1): ECE" in text and "after scaling (T = 0.70): ECE" in text
     assert "not sure enough" in text and "mean confidence" in text
+    assert "a run, test: 300 clips" in text
+
+
+def test_every_colour_of_the_reliability_bars_is_in_the_legend():
+    confidence, right = answers()
+    axes = reliability_figure(confidence, confidence, right, 1.0, "a run, test").axes[0]
+    named = {handle.get_facecolor() for handle in axes.get_legend().get_patches()}
+    assert {bar.get_facecolor() for bar in axes.patches} == named and len(named) == 3
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
@@ -80,10 +88,20 @@ def test_risk_coverage_marks_the_threshold(below, text):
     assert text in said(risk_coverage_figure(confidence, right, below, "a run, test"))
 
 
+def test_one_confidence_for_all_clips_is_a_line_at_their_error():
+    right = np.arange(20) < 5
+    figure = risk_coverage_figure(np.full(20, 0.4), right, None, "chance, test")
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 75], [100, 75]]
+    assert "chance, test: 20 clips\nAURC 0.750, a mean risk of 75.0 %" in said(figure)
+
+
 @pytest.mark.parametrize("right", [np.ones(20, bool), np.zeros(20, bool)])
-def test_all_right_and_all_wrong_can_be_drawn(right):
+def test_all_right_and_all_wrong_are_seen_and_all_right_is_said(right):
     confidence = np.linspace(0.3, 1.0, 20)
-    assert "AURC" in said(risk_coverage_figure(confidence, right, 0.5, "a run"))
+    figure = risk_coverage_figure(confidence, right, 0.5, "a run")
+    assert ("20 clips, none of them wrong" in said(figure)) == right.all()
+    (low, high), risk = figure.axes[0].get_ylim(), figure.axes[0].lines[0].get_ydata()
+    assert low < risk.min() and risk.max() < high <= 102
     assert "ECE" in said(reliability_figure(confidence, confidence, right, 1.0, "a run"))
 
 
