@@ -28,10 +28,11 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     from librosa import mel_frequencies
 
-    names = ", ".join(corpus.title for corpus in corpora)
+    titles = {corpus.name: corpus.title for corpus in corpora}
+    names, titled = ", ".join(titles.values()), table.assign(corpus=table["corpus"].map(titles))
     figures = {
-        "class_balance": balance_figure(table, classes, f"{names}: clips by emotion"),
-        "durations": durations_figure(table, classes, f"{names}: duration of clips"),
+        "class_balance": balance_figure(titled, classes, f"{names}: clips by emotion"),
+        "durations": durations_figure(titled, classes, f"{names}: duration of clips"),
     }
     mel_hz = mel_frequencies(n_mels=N_MELS, fmax=SAMPLE_RATE_HZ / 2).tolist()
     for corpus in corpora:
@@ -42,6 +43,9 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
         ordered = {emotion: pictures[emotion] for emotion in classes if emotion in pictures}
         whose = "" if speaker == f"{corpus.name}_{UNKNOWN}" else f" by {speaker}"
         title = f"{corpus.title}: {_shown(clips)}{whose}, emotion by emotion"
+        lacking = [emotion for emotion in classes if emotion not in pictures]
+        if lacking:
+            title += f"\n(no clips: {', '.join(lacking)})"
         figures[f"{corpus.name}_by_emotion"] = speech_figure(ordered, title, mel_hz)
     paths = []
     for name, figure in figures.items():

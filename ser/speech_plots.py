@@ -23,6 +23,7 @@ Array = npt.NDArray[np.float32]
 ROW_IN = 1.15  # height of an emotion's row of pictures
 MEL_TICKS_HZ = (250, 1000, 4000)
 LOGMEL_RANGE_DB = 80  # below the loudest point shown; the rest is the room
+OVER_COLOUR = "#c4c4c4"  # past a clip's end: on no colour scale here
 HEADINGS = (
     "waveform (full scale = 1)",
     "log-mel spectrogram (mel bands, Hz)",
@@ -68,9 +69,7 @@ def speech_figure(
     mean, deviation = mfcc.mean(axis=0), np.maximum(mfcc.std(axis=0), 1e-8)
     for row, (emotion, clip) in zip(grid, clips.items(), strict=True):
         _draw_waveform(row[0], clip, emotion)
-        logmel = _draw_frames(
-            row[1], clip.logmel_db, clip, "magma", top_db - LOGMEL_RANGE_DB, top_db
-        )
+        logmel = _draw_frames(row[1], clip.logmel_db - top_db, clip, "magma", -LOGMEL_RANGE_DB, 0)
         standard = (clip.mfcc - mean) / deviation
         mfcc_image = _draw_frames(
             row[2], standard, clip, "RdBu_r", -MFCC_DEVIATIONS, MFCC_DEVIATIONS
@@ -79,8 +78,9 @@ def speech_figure(
     grid[0, 0].set_xlim(0, max(clip.duration_s for clip in clips.values()))
     for column, heading in enumerate(HEADINGS):
         grid[0, column].set_title(heading, fontsize=11)
-        grid[-1, column].set_xlabel("seconds", fontsize=10)
-    _colour_bar(figure, logmel, list(grid[:, 1]), "dB")
+        over = " (grey: the clip is over)" if column else ""
+        grid[-1, column].set_xlabel(f"seconds{over}", fontsize=10)
+    _colour_bar(figure, logmel, list(grid[:, 1]), "dB from the loudest point of these clips")
     _colour_bar(
         figure, mfcc_image, list(grid[:, 2]), "standard deviations from the coefficient's mean"
     )
@@ -131,8 +131,14 @@ def balance_figure(table: pd.DataFrame, classes: Sequence[str], title: str) -> "
 
 
 def _draw_durations(axes: "Axes", clips: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Draw one corpus: a box an emotion, nothing where it has none."""
+    """Draw one corpus: a box an emotion, or that it has none."""
     lengths_s = [clips.loc[clips["emotion"] == name, "duration_s"].to_numpy() for name in classes]
+    for row, lengths in enumerate(lengths_s, start=1):
+        if not len(lengths):
+            axes.text(
+                0.04, row, "no clips", transform=axes.get_yaxis_transform(), va="center",
+                fontsize=9, color="#7f7f7f",
+            )  # fmt: skip
     axes.boxplot(
         lengths_s, manage_ticks=False, orientation="horizontal", whis=(5, 95), widths=0.65,
         patch_artist=True, boxprops={"facecolor": "#8fbcdb"}, medianprops={"color": "black"},
@@ -171,6 +177,7 @@ def _draw_frames(
     """Draw (frames, features) with time to the right and the first feature at the bottom."""
     end_s = len(frames) * clip.hop_ms / 1000
     axes.tick_params(labelsize=8)
+    axes.set_facecolor(OVER_COLOUR)
     return axes.imshow(
         frames.T, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high,
         extent=(0, end_s, 0, frames.shape[1]), interpolation="nearest",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -106,12 +107,20 @@ def test_figures_of_a_data_folder_show_each_corpus_clips(data, tmp_path, monkeyp
         return draw(clips, title, mel_hz)
 
     monkeypatch.setattr(gallery, "speech_figure", kept)
+    overviews = [Mock(wraps=gallery.balance_figure), Mock(wraps=gallery.durations_figure)]
+    monkeypatch.setattr(gallery, "balance_figure", overviews[0])
+    monkeypatch.setattr(gallery, "durations_figure", overviews[1])
     paths = draw_gallery(data, tmp_path / "out", tmp_path / "cache")
     assert [path.name for path in paths] == [
         "class_balance.png", "durations.png", "emodb_by_emotion.png", "savee_by_emotion.png",
     ]  # fmt: skip
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
+    assert [title.split("\n")[1:] for title in drawn] == [
+        ["(no clips: surprised)"], ["(no clips: boredom)"],
+    ]  # fmt: skip
+    for overview in overviews:  # corpora by the names that titles have
+        assert set(overview.call_args.args[0]["corpus"]) == {"EmoDB", "SAVEE"}
     emodb, savee = drawn.values()
     assert list(emodb) == ["neutral", "happy", "sad", "angry", "fearful", "disgust", "boredom"]
     assert list(savee) == ["neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised"]

@@ -174,7 +174,13 @@ def test_speech_has_a_row_an_emotion_on_shared_scales() -> None:
     assert {axes.get_xlim() for axes in grid} == {(0.0, 0.8)}
     assert len({axes.get_images()[0].get_clim() for axes in grid[1::3]}) == 1
     assert grid[1].get_images()[0].get_extent() == [0, 0.5, 0, len(MEL_HZ)]
-    assert "1,000" in texts(figure)
+    assert "1,000" in texts(figure) and "seconds (grey: the clip is over)" in texts(figure)
+    assert "dB from the loudest point of these clips" in texts(figure)
+    loudest = max(float(axes.get_images()[0].get_array().max()) for axes in grid[1::3])
+    assert loudest == pytest.approx(0, abs=1e-4)
+    for axes in grid[2::3]:  # past its end a clip has no colour of the scale
+        colours = axes.get_images()[0].cmap(np.linspace(0, 1, 256))
+        assert np.abs(colours - axes.get_facecolor()).max(axis=1).min() > 0.05
     check_nothing_is_cut_off(figure)
 
 
@@ -187,6 +193,7 @@ def test_durations_have_a_panel_a_corpus(clips: pd.DataFrame) -> None:
         texts(figure)
     )
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CLASSES)
+    assert texts(figure).count("no clips") == 3 * 2  # no corpus here is surprised or bored
     check_nothing_is_cut_off(figure)
 
 
