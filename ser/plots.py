@@ -4,7 +4,6 @@ Every function returns a matplotlib Figure of its own (no pyplot state, nothing 
 caller saves it, logs it, or displays it in a notebook.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ser.errors import SerError
+from ser.figure_text import text_width_in, widest_in, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,20 +23,29 @@ Place = Literal["center", "edge"]
 
 FIGURE_NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
 DPI = 150  # sharp on a doubled screen, under 200 kB a file
-TITLE_CHARACTERS_PER_INCH = 8.5  # 13 points, bold
-CELL_IN = 0.62  # a matrix cell in inches: four digits at 10 points fit
+TITLE_POINTS, TITLE_LINE_IN, TITLE_SIDES_IN = 13, 0.22, 0.4
+SHARES_HEADING = "Share of each true class, %"
+CELL_IN, CELL_PAD_IN = 0.62, 0.07  # a matrix cell in inches, and what is left beside its digits
 TRAIN_COLOUR, VAL_COLOUR, MARK_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
 
 
 def new_figure(width_in: float, height_in: float, title: str) -> "Figure":
-    """An empty figure that makes room for its own labels, with ``title`` over all of it."""
+    """An empty figure that makes room for its own labels, with ``title`` over all of it.
+
+    It is as much higher as a long title takes, and a word wider than the figure makes the title
+    small enough for it.
+    """
     from matplotlib.figure import Figure
 
+    room_in = width_in - TITLE_SIDES_IN
+    given = title.splitlines()
+    lines = "\n".join(wrapped(line, room_in, TITLE_POINTS, "bold") for line in given).splitlines()
+    height_in += TITLE_LINE_IN * (len(lines) - len(given))
+    longest_in = max((text_width_in(line, TITLE_POINTS, "bold") for line in lines), default=0)
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
-    width = int(width_in * TITLE_CHARACTERS_PER_INCH)
-    lines = [textwrap.fill(line, width, break_on_hyphens=False) for line in title.splitlines()]
-    figure.suptitle("\n".join(lines), fontsize=13, fontweight="bold")
+    points = TITLE_POINTS * room_in / max(room_in, longest_in)
+    figure.suptitle("\n".join(lines), fontsize=points, fontweight="bold")
     return figure
 
 
@@ -49,20 +58,23 @@ def confusion_figure(
     war, macro_f1) follow ``title``. A class with no clip has an empty grey row.
     """
     support = counts.sum(axis=1)
-    shares = 100 * counts / np.where(support, support, 1)[:, None]
-    side_in = CELL_IN * len(classes)
+    clips, shares = np.vectorize("{:,}".format, otypes=[object])(counts), _shares(counts)
+    rows = [f"{c} ({n:,})" for c, n in zip(classes, support, strict=True)]
+    fit_in = widest_in(clips.ravel(), 10) + 2 * CELL_PAD_IN
+    side_in = max(len(classes) * max(CELL_IN, fit_in), text_width_in(SHARES_HEADING, 12))
     overall = "   ".join(
         f"{FIGURE_NAMES[key]} {figures[key]:.3f}" for key in FIGURE_NAMES if key in figures
     )
-    figure = new_figure(
-        2 * side_in + 3.4, side_in + 2.0, f"{title}\n{overall}   {support.sum():,} clips"
-    )
+    slanted_in = 0.75 * widest_in(classes, 10)  # both across and down, at 40 degrees
+    names_in = sum(max(widest_in(names, 10), slanted_in) for names in (rows, classes))
+    width_in, height_in = 2 * side_in + names_in + 1.2, side_in + slanted_in + 1.7
+    figure = new_figure(width_in, height_in, f"{title}\n{overall}   {support.sum():,} clips")
     left, right = figure.subplots(1, 2)
-    _matrix(left, counts, support, classes, max(1, int(counts.max())))
-    _matrix(right, shares, support, classes, 100)
+    _matrix(left, counts, clips, classes, max(1, int(counts.max())))
+    _matrix(right, counts / np.where(support, support, 1)[:, None], shares, classes, 1)
     left.set_title("Clips", fontsize=12)
-    right.set_title("Share of each true class, %", fontsize=12)
-    left.set_yticklabels([f"{c} ({n})" for c, n in zip(classes, support, strict=True)])
+    right.set_title(SHARES_HEADING, fontsize=12)
+    left.set_yticklabels(rows)
     left.set_ylabel("true emotion (clips)", fontsize=11)
     return figure
 
@@ -159,24 +171,42 @@ def scale_weights_figure(weights: Sequence[float], title: str, hop_ms: float) ->
     return figure
 
 
+def _shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    """Per cent of each row's clips as text: halves rounded up, and 0 and 100 only where exact."""
+    support = np.maximum(counts.sum(axis=1), 1)[:, None]
+    per_cent = (200 * counts + support) // (2 * support)  # in integers, which round exactly
+    texts: npt.NDArray[np.object_] = per_cent.astype(str).astype(object)
+    texts[(per_cent == 0) & (counts > 0)] = "<1"
+    texts[(per_cent == 100) & (counts < support)] = ">99"
+    return texts
+
+
 def _matrix(
-    axes: "Axes", values: npt.NDArray[np.number], support: Array, classes: Sequence[str], top: int
+    axes: "Axes",
+    values: npt.NDArray[np.number],
+    texts: npt.NDArray[np.object_],
+    classes: Sequence[str],
+    top: int,
 ) -> None:
     """Draw one annotated matrix; zeros are left blank so that the confusions stand out."""
     import seaborn as sns
 
-    texts = np.vectorize(lambda v: f"{v:.0f}" if v >= 0.5 else "", otypes=[object])(values)
-    empty = np.repeat(np.asarray(support)[:, None] == 0, len(classes), axis=1)
+    empty = np.repeat(values.sum(axis=1, keepdims=True) == 0, len(classes), axis=1)
     sns.heatmap(
-        values, mask=empty, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=top, cbar=False,
-        square=True, linewidths=0.5, linecolor="#e6e6e6", annot_kws={"size": 10}, ax=axes,
-        xticklabels=list(classes), yticklabels=list(classes),
+        values, mask=empty, annot=np.where(values, texts, ""), fmt="", cmap="Blues", vmin=0,
+        vmax=top, cbar=False, square=True, linewidths=0.5, linecolor="#e6e6e6",
+        annot_kws={"size": 10}, ax=axes, xticklabels=list(classes), yticklabels=list(classes),
     )  # fmt: skip
     axes.set_facecolor("#d9d9d9")
     axes.tick_params(labelsize=10, length=0)
-    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    _slant(axes)
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
     axes.set_xlabel("predicted emotion", fontsize=11)
+
+
+def _slant(axes: "Axes") -> None:
+    """Turn the names under the axis so that long ones do not meet."""
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
 
 
 def _curves(axes: "Axes", history: pd.DataFrame, metric: str, kept: int) -> None:

@@ -70,9 +70,9 @@ def test_confusion_shows_counts_shares_and_figures(n_classes: int) -> None:
     )
     said = texts(figure)
     assert f"ravdess, luna5 fold 2\nUAR {metrics.uar(counts):.3f}" in said[0] + said[-1]
-    assert str(counts[1, 1]) in said
+    assert f"{counts[1, 1]:,}" in said
     assert f"{100 * counts[1, 1] / counts[1].sum():.0f}" in said
-    assert f"calm ({counts[1].sum()})" in said
+    assert f"calm ({counts[1].sum():,})" in said
     assert [axes.get_title() for axes in figure.axes] == ["Clips", "Share of each true class, %"]
     check_nothing_is_cut_off(figure)
 
@@ -86,10 +86,46 @@ def test_confusion_of_an_absent_class_is_an_empty_row() -> None:
     assert "happy (0)" in texts(figure)
 
 
-def test_a_long_title_is_wrapped() -> None:
-    counts = counts_of(4)
-    name = "an ensemble of many arms on ravdess tess crema_d emodb with seven classes, " * 2
-    check_nothing_is_cut_off(plots.confusion_figure(counts, CLASSES[:4], name, {}))
+def test_shares_are_rounded_halves_up_and_none_that_is_above_zero_is_0() -> None:
+    counts = np.array([[25, 15, 0], [5, 35, 0], [1, 0, 299]])
+    figure = plots.confusion_figure(counts, CLASSES[:3], "tim", {})
+    shares = [text.get_text() for text in figure.axes[1].texts]
+    assert shares == ["63", "38", "", "13", "88", "", "<1", "", ">99"]
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 4])
+def test_long_names_and_large_counts_have_room(n_classes: int) -> None:
+    names = ["overwhelmingly_disappointed", "passive-aggressive irritation", "sad", "angry"]
+    counts = np.full((n_classes, n_classes), 1_234_567)
+    figure = plots.confusion_figure(counts, names[:n_classes], "tim", {})
+    check_nothing_is_cut_off(figure)
+    for axes in figure.axes:
+        heading, cell = axes.title.get_window_extent(), axes.get_window_extent().width / n_classes
+        assert heading.x0 >= 0 and heading.x1 <= figure.bbox.width
+        assert max(text.get_window_extent().width for text in axes.texts) < cell
+
+
+@pytest.mark.parametrize(
+    ("title", "lines"),
+    [
+        ("2 runs of ensemble-ravdess-luna50-s0", ["2 runs of", "ensemble-ravdess-luna50-s0"]),
+        ("ensemble-demo-speaker_kfold12-s0", ["ensemble-demo-", "speaker_kfold12-s0"]),
+        ("seed=0,1,2,3,4,5,6,7,8,9,10,11,12,13", ["seed=0,1,2,3,4,5,6,7,8,9,10,", "11,12,13"]),
+        ("MANY_LONG_AND_WIDE_WORDS_JOINED", ["MANY_LONG_AND_WIDE_WORDS_JOINED"]),
+    ],
+)
+def test_a_title_is_cut_at_joints_of_names_only(title: str, lines: list[str]) -> None:
+    figure = plots.new_figure(3.4, 2, f"{title}\nUAR 0.5")
+    assert figure.get_suptitle().splitlines() == [*lines, "UAR 0.5"]
+    check_nothing_is_cut_off(figure)
+
+
+def test_a_long_title_takes_nothing_of_the_figure() -> None:
+    words = "an ensemble of many arms on ravdess tess crema_d emodb with seven classes, " * 6
+    short, long = (plots.confusion_figure(counts_of(4), CLASSES[:4], w, {}) for w in ("x", words))
+    check_nothing_is_cut_off(short), check_nothing_is_cut_off(long)
+    heights = [f.axes[0].get_window_extent().height for f in (short, long)]
+    assert heights[1] == pytest.approx(heights[0], rel=0.02)
 
 
 @pytest.mark.parametrize(

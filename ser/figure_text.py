@@ -1,0 +1,46 @@
+"""Words in figures: how wide they are, and where a line of them may end."""
+
+import re
+from collections.abc import Iterable
+
+SPACES = re.compile(r"(?<=\s)(?=\S)")
+JOINTS = re.compile(r"(?<=\w-)(?=\w)|(?<=,)(?=\S)")
+
+
+def text_width_in(words: str, points: float, weight: str = "normal") -> float:
+    """Width in inches of one line as matplotlib sets it."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=points, weight=weight)
+    width_points: float = text_to_path.get_text_width_height_descent(words, font, False)[0]
+    return width_points / 72
+
+
+def widest_in(several: Iterable[str], points: float) -> float:
+    """Width in inches of the widest."""
+    return max(text_width_in(words, points) for words in several)
+
+
+def wrapped(line: str, most_in: float, points: float, weight: str = "normal") -> str:
+    """The line over as many as it takes, cut at spaces, a long word at hyphens and commas.
+
+    A word that has neither stays whole, however wide.
+    """
+
+    def filled(pieces: list[str]) -> list[str]:
+        lines = [pieces[0]]
+        for piece in pieces[1:]:
+            if fits(lines[-1] + piece):
+                lines[-1] += piece
+            else:
+                lines.append(piece)
+        return lines
+
+    def fits(words: str) -> bool:
+        return text_width_in(words.rstrip(), points, weight) <= most_in
+
+    lines = []
+    for words in filled(SPACES.split(line)):
+        lines += [words] if fits(words) else filled(JOINTS.split(words))
+    return "\n".join(words.rstrip() for words in lines)
