@@ -26,6 +26,12 @@ DPI = 150  # sharp on a doubled screen, under 200 kB a file
 TITLE_POINTS, TITLE_LINE_IN, TITLE_SIDES_IN = 13, 0.22, 0.4
 SHARES_HEADING = "Share of each true class, %"
 CELL_IN, CELL_PAD_IN = 0.62, 0.07  # a matrix cell in inches, and what is left beside its digits
+BAR_IN, NARROW_BAR_IN = 0.4, 0.2  # its recall at 7.5 points above it, and the same upright
+UPRIGHT_ARMS = 2  # of more than these the figure would be too wide to read
+BARS_SHARE = 0.8  # of a class's slot
+FLAT_NAME_IN = 1.0  # a class's name that is longer is slanted
+OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+LEGEND_HANDLE_IN = 0.7  # what stands before and between the names
 TRAIN_COLOUR, VAL_COLOUR, MARK_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
 
 
@@ -113,28 +119,52 @@ def recall_figure(recalls: pd.DataFrame, title: str) -> "Figure":
     """Recall by class as bars, one colour an arm, with each arm's mean (UAR) in the legend.
 
     ``recalls`` has one row a class and one column an arm, values from 0 to 1, NaN where the
-    reference has no such class.
+    reference has no such class. Chance is over the classes that have clips.
     """
     import seaborn as sns
 
-    figure = new_figure(max(7.0, 0.32 * recalls.size + 2.5), 4.4, title)
+    n_classes, n_arms = recalls.shape
+    present = recalls.notna().any(axis=1).to_numpy()
+    upright = n_arms > UPRIGHT_ARMS
+    bars_in = n_arms * (NARROW_BAR_IN if upright else BAR_IN) / BARS_SHARE
+    names_in = widest_in(recalls.index, 10)
+    slanted = names_in > FLAT_NAME_IN
+    slot_in = bars_in if slanted else max(bars_in, names_in + 0.15)
+    height_in = 4.4 + (0.64 * names_in if slanted else 0)  # the sine of 40 degrees
+    figure = new_figure(max(7.0, n_classes * slot_in + 1.8), height_in, title)
     axes = figure.subplots()
-    labels = {arm: f"{arm} (UAR {recalls[arm].mean():.3f})" for arm in recalls.columns}
-    long = recalls.rename(columns=labels).rename_axis("emotion").reset_index()
-    long = long.melt(id_vars="emotion", var_name="arm", value_name="recall")
-    sns.barplot(
-        long, x="emotion", y="recall", hue="arm", ax=axes, palette="colorblind", saturation=1
-    )
-    for bars in axes.containers:
-        axes.bar_label(bars, fmt="%.2f", fontsize=7.5, padding=1)  # type: ignore[arg-type]
-    axes.axhline(1 / len(recalls), color="black", linestyle=":", linewidth=1)
-    axes.text(1.005, 1 / len(recalls), "chance", transform=axes.get_yaxis_transform(), va="center")
-    axes.set(xlabel="", ylabel="recall", ylim=(0, 1.05))
-    longest = max(map(len, labels.values())) + 8  # with what is drawn before it
-    columns = int(min(max(1, 12 * figure.get_figwidth() // longest), 3))  # 12 letters an inch
-    axes.legend(title="", loc="upper left", bbox_to_anchor=(0, -0.1), ncols=columns, frameon=False)
+    middles, width = np.arange(n_classes), BARS_SHARE / n_arms
+    colours = sns.color_palette("colorblind", n_arms)
+    for number, (colour, (arm, values)) in enumerate(zip(colours, recalls.items(), strict=True)):
+        places = middles + (number - (n_arms - 1) / 2) * width
+        label = wrapped(f"{arm} (UAR {values.mean():.3f})", figure.get_figwidth() - 1, 10)
+        bars = axes.bar(places, values, width, color=[colour], label=label)
+        texts = ["" if np.isnan(value) else f"{value:.3f}" for value in values]
+        turn = 90 if upright else 0
+        axes.bar_label(bars, texts, fontsize=7.5, padding=2, rotation=turn, bbox=OVER_LINES)
+        _say_no_clips(axes, places[values.isna() & present])
+    _say_no_clips(axes, middles[~present])
+    chance = 1 / present.sum()
+    axes.axhline(chance, color="black", linestyle=":", linewidth=1)
+    axes.text(1.005, chance, "chance", transform=axes.get_yaxis_transform(), va="center")
+    axes.set(ylabel="recall", ylim=(0, 1.05), xlim=(-0.5, n_classes - 0.5))
+    axes.set_xticks(middles, list(recalls.index))
+    if slanted:
+        _slant(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    entry_in = LEGEND_HANDLE_IN + widest_in("\n".join(labels).splitlines(), 10)
+    columns = int(min(max(1, (figure.get_figwidth() - 0.5) // entry_in), 3))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     unframed(axes)
     return figure
+
+
+def _say_no_clips(axes: "Axes", places: npt.NDArray[np.number]) -> None:
+    for place in places:
+        axes.text(
+            place, 0.02, "no clips", color="#595959", fontsize=8, rotation=90, ha="center",
+            va="bottom", bbox=OVER_LINES,
+        )  # fmt: skip
 
 
 def layer_weights_figure(

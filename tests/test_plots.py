@@ -1,5 +1,7 @@
 """Figures say what they should, and nothing that they say is cut off."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -178,12 +180,38 @@ def test_recalls_have_a_bar_for_each_class_and_arm(arms: list[str]) -> None:
     figure = plots.recall_figure(recalls, "ravdess, luna5")
     said = texts(figure)
     assert f"tim (UAR {recalls['tim'].mean():.3f})" in said
-    assert "0.97" in said and "97" not in said  # as the axis and UAR
+    assert "0.970" in said  # as the tables
     assert figure.axes[0].get_ylim() == (0, 1.05)
     assert "nan" not in said
     assert len(figure.axes[0].containers) == len(arms)
+    assert said.count("no clips") == 1
     check_nothing_is_cut_off(figure)
     assert figure.axes[0].get_position().width > 0.7  # a long legend leaves the bars their room
+
+
+def test_chance_is_over_the_classes_that_have_clips() -> None:
+    recalls = pd.DataFrame({"tim": [0.5, np.nan, 0.4, 0.1], "ridge": [0.5, np.nan, 0.7, np.nan]})
+    recalls.index = list(CLASSES[:4])
+    figure = plots.recall_figure(recalls, "emodb, one speaker")
+    (chance,) = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == ":"]
+    assert list(chance.get_ydata()) == [pytest.approx(1 / 3)] * 2
+    places = [t.get_position()[0] for t in figure.axes[0].texts if t.get_text() == "no clips"]
+    assert sorted(places) == pytest.approx([1, 3.2])  # no arm has the one, ridge has not the other
+
+
+@pytest.mark.parametrize("arms", [1, 2, 4])
+def test_long_names_of_classes_and_recalls_do_not_meet(arms: int) -> None:
+    names = ["overwhelmingly_disappointed", "passive-aggressive irritation", "sad", "very happy"]
+    recalls = pd.DataFrame(1 / 3, index=names * 2, columns=[f"arm {n}" for n in range(arms)])
+    figure = plots.recall_figure(recalls, "tim")
+    check_nothing_is_cut_off(figure)
+    axes = figure.axes[0]
+    assert axes.get_window_extent().height > 2 * plots.DPI
+    ends = [tick.get_window_extent().x1 for tick in axes.get_xticklabels()]
+    heights = [tick.get_window_extent().height for tick in axes.get_xticklabels()]
+    assert min(np.diff(ends)) > 0 and max(heights) > plots.DPI  # side by side, and slanted
+    boxes = sorted((text.get_window_extent() for text in axes.texts[:-1]), key=lambda box: box.x0)
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_weights_are_bars_with_their_values() -> None:
