@@ -32,6 +32,11 @@ BARS_SHARE = 0.8  # of a class's slot
 FLAT_NAME_IN = 1.0  # a class's name that is longer is slanted
 OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 LEGEND_HANDLE_IN = 0.7  # what stands before and between the names
+TRAIN_AND_VAL = (
+    "train: the trained parts as they learn, with the run's dropout and augmentation (in the loss "
+    "also\nsmoothing and weights); val: the whole model as it answers, without them. "
+    "A train loss above val is no fault."
+)
 TRAIN_COLOUR, VAL_COLOUR, MARK_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
 
 
@@ -90,10 +95,10 @@ def training_figure(
 ) -> "Figure":
     """Loss and UAR of train and validation by epoch, the kept epoch marked.
 
-    ``history`` has one row an epoch (a column ``epoch``, or the index) and any of the columns
-    train/loss, val/loss, train/uar, val/uar; ``monitor`` is the monitored column, ``mode`` "max"
-    or "min", ``keep`` "last" or "best" by these. Raises SerError when the monitored column is
-    absent or empty.
+    ``history`` has one row an epoch (a column ``epoch``, or the index, counted from 0 and drawn
+    from 1, as console and cards count) and any of the columns train/loss, val/loss, train/uar,
+    val/uar; ``monitor`` is the monitored column, ``mode`` "max" or "min", ``keep`` "last" or "best"
+    by these. Raises SerError when the monitored column is absent or empty.
     """
     if monitor not in history or history[monitor].isna().all():
         raise SerError(
@@ -101,12 +106,14 @@ def training_figure(
             "Train for at least one whole epoch, or monitor one of these."
         )
     epochs = history.set_index("epoch") if "epoch" in history else history
+    epochs = epochs.set_axis(epochs.index + 1)
     watched = epochs[monitor]
     best_row = int(watched.argmax() if mode == "max" else watched.argmin())
     row = best_row if keep == "best" else len(watched) - 1
     kept = int(epochs.index[row])
     what = f"{monitor} {watched.iloc[row]:.3f} at epoch {kept}, the {keep} one"
-    figure = new_figure(10, 4, f"{title}\n{what}")
+    figure = new_figure(10, 4.4, f"{title}\n{what}")
+    figure.supxlabel(TRAIN_AND_VAL, fontsize=9, color="#595959")
     for axes, metric, label in zip(
         figure.subplots(1, 2), ("loss", "uar"), ("loss", "UAR"), strict=True
     ):
@@ -248,8 +255,10 @@ def _curves(axes: "Axes", history: pd.DataFrame, metric: str, kept: int) -> None
             known = column.dropna()
             axes.plot(known.index, known, color=colour, marker=marker, markersize=3.5, label=split)
     axes.axvline(kept, color=MARK_COLOUR, linestyle="--", linewidth=1, label=f"kept ({kept})")
-    axes.set_xlabel("epoch, counted from 0", fontsize=11)
-    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("epoch", fontsize=11)
+    first, last = history.index.min(), history.index.max()
+    axes.set_xlim(first - 0.5, last + max(0.5, 0.03 * len(history)))  # one epoch has an axis, too
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.legend(frameon=False)
     unframed(axes)
 

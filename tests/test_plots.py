@@ -142,11 +142,12 @@ def test_curves_mark_the_epoch_that_was_kept(
         {"val/loss": [2, 1.5, 1.0, 1.2, 1.3], "val/uar": [0.2, 0.4, np.nan, 0.6, 0.5]}
     ).assign(**dict.fromkeys(split_columns, 0.5))
     figure = plots.training_figure(history, "tim", monitor, mode, keep)
-    words = f"{monitor} {history[monitor][kept]:.3f} at epoch {kept}, the {keep} one"
+    words = f"{monitor} {history[monitor][kept]:.3f} at epoch {kept + 1}, the {keep} one"
     assert words in "\n".join(texts(figure))
     for axes in figure.axes:
         drawn = {line.get_label(): line.get_xdata() for line in axes.get_lines()}
-        assert list(drawn[f"kept ({kept})"]) == [kept, kept]
+        assert list(drawn[f"kept ({kept + 1})"]) == [kept + 1, kept + 1]
+        assert list(drawn["val"])[-1] == 5  # counted from 1, as everywhere that is read
         assert ("train" in drawn) == bool(split_columns)
     check_nothing_is_cut_off(figure)
 
@@ -154,7 +155,18 @@ def test_curves_mark_the_epoch_that_was_kept(
 def test_curves_take_epochs_from_a_column() -> None:
     history = pd.DataFrame({"epoch": [5, 6, 7], "val/uar": [0.1, 0.3, 0.2]})
     figure = plots.training_figure(history, "tim", "val/uar", "max", "best")
-    assert "at epoch 6" in "\n".join(texts(figure))
+    assert "at epoch 7" in "\n".join(texts(figure))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 40])
+def test_curves_have_whole_epochs_on_their_axis(epochs: int) -> None:
+    history = pd.DataFrame({"val/loss": [1.0] * epochs, "val/uar": [0.5] * epochs})
+    figure = plots.training_figure(history, "tim", "val/uar", "max", "last")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert ticks and all(tick == round(tick) and 1 <= tick <= epochs for tick in ticks)
 
 
 def test_curves_without_the_monitored_figure_are_an_error() -> None:
