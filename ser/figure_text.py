@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 SPACES = re.compile(r"(?<=\s)(?=\S)")
+TITLE_POINTS = 13
 JOINTS = re.compile(r"(?<=\w-)(?=\w)|(?<=,)(?=\S)")
 
 
@@ -44,3 +45,11 @@ def wrapped(line: str, most_in: float, points: float, weight: str = "normal") ->
     for words in filled(SPACES.split(line)):
         lines += [words] if fits(words) else filled(JOINTS.split(words))
     return "\n".join(words.rstrip() for words in lines)
+
+
+def title_lines(title: str, most_in: float) -> tuple[list[str], float]:
+    """A bold title cut to a width, and its points: fewer where one word is wider than that."""
+    given = title.splitlines()
+    lines = "\n".join(wrapped(line, most_in, TITLE_POINTS, "bold") for line in given).splitlines()
+    longest_in = max((text_width_in(line, TITLE_POINTS, "bold") for line in lines), default=0)
+    return lines, TITLE_POINTS * most_in / max(most_in, longest_in)

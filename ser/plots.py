@@ -5,25 +5,24 @@ caller saves it, logs it, or displays it in a notebook.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from ser.errors import SerError
-from ser.figure_text import text_width_in, widest_in, wrapped
+from ser.figure_text import text_width_in, title_lines, widest_in, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
-Place = Literal["center", "edge"]
 
 FIGURE_NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
 DPI = 150  # sharp on a doubled screen, under 200 kB a file
-TITLE_POINTS, TITLE_LINE_IN, TITLE_SIDES_IN = 13, 0.22, 0.4
+TITLE_LINE_IN, TITLE_SIDES_IN = 0.22, 0.4
 SHARES_HEADING = "Share of each true class, %"
 CELL_IN, CELL_PAD_IN = 0.62, 0.07  # a matrix cell in inches, and what is left beside its digits
 BAR_IN, NARROW_BAR_IN = 0.4, 0.2  # its recall at 7.5 points above it, and the same upright
@@ -32,30 +31,26 @@ BARS_SHARE = 0.8  # of a class's slot
 FLAT_NAME_IN = 1.0  # a class's name that is longer is slanted
 OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 LEGEND_HANDLE_IN = 0.7  # what stands before and between the names
+TRAIN_COLOUR, VAL_COLOUR, MARK_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
+DOTS = {"color": MARK_COLOUR, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 TRAIN_AND_VAL = (
     "train: the trained parts as they learn, with the run's dropout and augmentation (in the loss "
     "also\nsmoothing and weights); val: the whole model as it answers, without them. "
     "A train loss above val is no fault."
 )
-TRAIN_COLOUR, VAL_COLOUR, MARK_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
 
 
 def new_figure(width_in: float, height_in: float, title: str) -> "Figure":
     """An empty figure that makes room for its own labels, with ``title`` over all of it.
 
-    It is as much higher as a long title takes, and a word wider than the figure makes the title
-    small enough for it.
+    It is as much higher as cutting a long title takes.
     """
     from matplotlib.figure import Figure
 
-    room_in = width_in - TITLE_SIDES_IN
-    given = title.splitlines()
-    lines = "\n".join(wrapped(line, room_in, TITLE_POINTS, "bold") for line in given).splitlines()
-    height_in += TITLE_LINE_IN * (len(lines) - len(given))
-    longest_in = max((text_width_in(line, TITLE_POINTS, "bold") for line in lines), default=0)
+    lines, points = title_lines(title, width_in - TITLE_SIDES_IN)
+    height_in += TITLE_LINE_IN * (len(lines) - len(title.splitlines()))
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
-    points = TITLE_POINTS * room_in / max(room_in, longest_in)
     figure.suptitle("\n".join(lines), fontsize=points, fontweight="bold")
     return figure
 
@@ -182,12 +177,20 @@ def layer_weights_figure(
     ``weights: (heads, layers)`` after the softmax, each head's summing to 1; ``layers`` are their
     numbers in the encoder, layer 0 being its input.
     """
-    names = [str(layer) for layer in layers]
-    figure = _bars(weights.mean(axis=0), names, title, label_type="center", color="white")
+    mean, decimals = weights.mean(axis=0), _decimals(weights)
+    figure = _bars(mean, [str(layer) for layer in layers], title)
     axes = figure.axes[0]
+    for place, (value, highest) in enumerate(zip(mean, weights.max(axis=0), strict=True)):
+        axes.annotate(
+            f"{value:.{decimals}f}", (place, highest), (0, 6), textcoords="offset points",
+            ha="center", fontsize=9, bbox=OVER_LINES,
+        )  # fmt: skip
     if len(weights) > 1:
         for head in weights:
-            axes.plot(range(len(layers)), head, "o", color="#1a1a1a", markersize=3, alpha=0.6)
+            axes.plot(range(len(layers)), head, "o", **DOTS)  # type: ignore[arg-type]
+        axes.containers[0].set_label("mean of the heads, in numbers")
+        axes.get_lines()[-1].set_label("each head")
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axes.set(xlabel="encoder layer (0 = input to the first)", ylabel="weight")
     axes.axhline(1 / len(layers), color="black", linestyle=":", linewidth=1)
     axes.text(1.005, 1 / len(layers), "equal", transform=axes.get_yaxis_transform(), va="center")
@@ -203,8 +206,10 @@ def scale_weights_figure(weights: Sequence[float], title: str, hop_ms: float) ->
     spans_s = [(1 + 2 * (2**block - 1)) * hop_ms / 1000 for block in range(1, len(weights) + 1)]
     heard = [f"{s:.1f} s" if s >= 1 else f"{1000 * s:.0f} ms" for s in spans_s]
     labels = [f"{2**block}\n{span}" for block, span in enumerate(heard)]
-    figure = _bars(weights, labels, title, label_type="edge", color="black")
-    figure.axes[0].set(xlabel="dilation of the block, and what it hears", ylabel="weight")
+    figure = _bars(weights, labels, title)
+    axes = figure.axes[0]
+    axes.bar_label(axes.containers[0], fmt=f"%.{_decimals(weights)}f", fontsize=9, padding=2)  # type: ignore[arg-type]
+    axes.set(xlabel="dilation of the block, and what it hears", ylabel="weight")
     return figure
 
 
@@ -263,23 +268,21 @@ def _curves(axes: "Axes", history: pd.DataFrame, metric: str, kept: int) -> None
     unframed(axes)
 
 
-def _bars(
-    weights: Sequence[float] | Array,
-    labels: Sequence[str],
-    title: str,
-    label_type: Place,
-    color: str,
-) -> "Figure":
-    """One bar a weight, its value in its `center` or beyond its `edge`."""
-    figure = new_figure(max(6.0, 0.62 * len(weights) + 1.8), 3.6, title)
+def _bars(weights: Sequence[float] | Array, labels: Sequence[str], title: str) -> "Figure":
+    """One bar a weight."""
+    figure = new_figure(max(6.0, 0.62 * len(weights) + 1.8), 3.8, title)
     axes = figure.subplots()
-    bars = axes.bar(range(len(labels)), np.asarray(weights, dtype=float), color=VAL_COLOUR)
+    axes.bar(range(len(labels)), np.asarray(weights, dtype=float), color=VAL_COLOUR)
     axes.set_xticks(range(len(labels)), labels)
-    axes.bar_label(bars, fmt="%.2f", fontsize=9, padding=2, color=color, label_type=label_type)
     axes.margins(y=0.12)
     axes.axhline(0, color="black", linewidth=0.8)
     unframed(axes)
     return figure
+
+
+def _decimals(weights: npt.ArrayLike) -> int:
+    """As many as figures have, or one more where training has changed little."""
+    return 3 if np.ptp(weights) >= 0.01 else 4
 
 
 def unframed(axes: "Axes") -> None:

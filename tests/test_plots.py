@@ -234,12 +234,30 @@ def test_weights_are_bars_with_their_values() -> None:
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "3"]
     dots = [list(line.get_ydata()) for line in axes.get_lines() if line.get_marker() == "o"]
     assert dots == heads.tolist()
+    assert {"each head", "mean of the heads, in numbers"} <= set(texts(layers))
     check_nothing_is_cut_off(layers)
     scales = plots.scale_weights_figure([0.5, -0.25, 1.0], "tim", hop_ms=100)
     labels = [tick.get_text() for tick in scales.axes[0].get_xticklabels()]
     assert labels == ["1\n300 ms", "2\n700 ms", "4\n1.5 s"]  # 3, 7, 15 frames
-    assert "0.50" in texts(scales)
+    assert "0.500" in texts(scales)
     check_nothing_is_cut_off(scales)
+
+
+@pytest.mark.parametrize(
+    ("spread", "said"), [(0.3, ["0.350", "0.050"]), (0.0006, ["0.2003", "0.1997"])]
+)
+def test_layer_weights_are_told_apart_and_stand_clear_of_dots(
+    spread: float, said: list[str]
+) -> None:
+    mean = np.array([0.2 + spread / 2, 0.2 - spread / 2, 0.2, 0.2, 0.2])
+    heads = mean + spread / 10 * np.array([[1], [-1]])
+    axes = plots.layer_weights_figure(heads, range(1, 6), "wav2vec2").axes[0]
+    axes.figure.draw_without_rendering()
+    labels = [text for text in axes.texts if text.get_text() != "equal"]
+    assert [text.get_text() for text in labels[:2]] == said
+    assert {text.get_color() for text in labels} == {"black"}  # above the bar, on white
+    tops = axes.transData.transform([(0, high) for high in heads.max(axis=0)])[:, 1]
+    assert all(t.get_window_extent().y0 > top for t, top in zip(labels, tops, strict=True))
 
 
 def test_speech_has_a_row_an_emotion_on_shared_scales() -> None:
