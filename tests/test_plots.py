@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from bench import profile
 from ser import metrics, plots, speech_plots
 from ser.errors import SerError
 
@@ -297,6 +299,22 @@ def test_balance_stacks_corpora_and_totals_them(clips: pd.DataFrame) -> None:
     expected = clips["emotion"].value_counts().reindex(list(CLASSES), fill_value=0)
     assert widths.sum(axis=0).tolist() == expected.tolist()
     assert f"{expected.iloc[0]}  ({100 * expected.iloc[0] / len(clips):.0f} %)" in texts(figure)
+    check_nothing_is_cut_off(figure)
+
+
+def test_a_profile_shows_what_has_half_a_per_cent_with_readable_numbers() -> None:
+    kinds = dict(zip(profile.KINDS, (108, 38, 11, 2, 0.2, 30), strict=True))
+    figure = profile.picture({"before": kinds, "after": kinds | {"normalisation": 0}})
+    numbers = {text.get_text().strip(): text for text in figure.axes[0].texts}
+    assert numbers.keys() == {"108", "38", "11", "2", "30", "189 ms", "151 ms"}
+    assert profile.TITLE in texts(figure) and "sums" not in texts(figure)
+    inside = dict(zip(["108", "38", "11", "2", "30"], figure.axes[0].containers, strict=True))
+    above_in_rows = 1 - numbers["2"].get_position()[1]
+    assert above_in_rows > 0.3  # the bar is too narrow for it
+    for number in ("108", "38", "11", "30"):
+        on = profile.luminance(inside[number][0].get_facecolor()[:3])
+        ink = profile.luminance(to_rgb(numbers[number].get_color()))
+        assert (max(ink, on) + 0.05) / (min(ink, on) + 0.05) > 4.5  # WCAG 2.1, AA
     check_nothing_is_cut_off(figure)
 
 
