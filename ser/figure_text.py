@@ -29,21 +29,15 @@ def wrapped(line: str, most_in: float, points: float, weight: str = "normal") ->
     A word that has neither stays whole, however wide.
     """
 
-    def filled(pieces: list[str]) -> list[str]:
-        lines = [pieces[0]]
-        for piece in pieces[1:]:
-            if fits(lines[-1] + piece):
-                lines[-1] += piece
-            else:
-                lines.append(piece)
-        return lines
-
     def fits(words: str) -> bool:
         return text_width_in(words.rstrip(), points, weight) <= most_in
 
-    lines = []
-    for words in filled(SPACES.split(line)):
-        lines += [words] if fits(words) else filled(JOINTS.split(words))
+    lines = [""]
+    for word in SPACES.split(line):
+        for piece in [word] if fits(word) else JOINTS.split(word):
+            if lines[-1] and not fits(lines[-1] + piece):
+                lines.append("")
+            lines[-1] += piece
     return "\n".join(words.rstrip() for words in lines)
 
 
