@@ -4,7 +4,8 @@ One folder a feature, named after its class and the hash of its settings; inside
 of values laid end to end and a `.json` index that says which clip lies where. A clip is known by
 the content hash of its samples, so the same recording in two corpora is computed once. A shard
 exists once its index does, and the index is written last: a run that is killed loses at most its
-last seconds, and what it half wrote is removed by the next run that extracts.
+last seconds, and what it half wrote is removed by the next run that extracts. Values are verified
+when a run asks for them, and clips whose values are damaged are computed again.
 """
 
 import hashlib
@@ -81,19 +82,26 @@ class FeatureCache:
                 was computed until then is kept.
         """
         folder = self.folder_of(feature)
-        store = FeatureStore(folder, feature.dtype)
         wanted = {clip.sha256: clip for clip in clips}
+        store = _open(folder, feature, wanted)
         missing = _missing(store, wanted)
         if missing:
             folder.mkdir(parents=True, exist_ok=True)
             with _exclusive(folder):
-                sweep(store := FeatureStore(folder, feature.dtype))
+                sweep(store := _open(folder, feature, wanted))
                 missing = _missing(store, wanted)
                 if missing:
                     _fill(folder, feature, missing, workers, progress)
             store = FeatureStore(folder, feature.dtype)
         _report(folder, feature, list(wanted.values()), len(missing))
         return store
+
+
+def _open(folder: Path, feature: Feature, wanted: dict[str, Clip]) -> FeatureStore:
+    """The folder's store, without the damaged shards of the clips asked for."""
+    store = FeatureStore(folder, feature.dtype)
+    store.verify(wanted)
+    return store
 
 
 def _missing(store: FeatureStore, wanted: dict[str, Clip]) -> list[Clip]:

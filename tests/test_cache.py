@@ -1,6 +1,7 @@
 """The feature cache: reuse, damage, kill -9, two runs at once."""
 
 import hashlib
+import json
 import logging
 import multiprocessing
 import os
@@ -139,6 +140,53 @@ def test_a_damaged_shard_is_told_and_computed_again(
     _check(cache.ensure(feature, clips, workers=1, progress=False), clips)
     assert "damaged, its clips are computed again" in caplog.text
     assert len(feature.extracted) == 2 * N_CLIPS
+
+
+def _flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_one_flipped_bit_of_the_values_is_told_and_computed_again(
+    tmp_path: Path, clips: list[Clip], at: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    feature, cache = Doubled(tmp_path / "log"), FeatureCache(tmp_path / "cache")
+    cache.ensure(feature, clips[:4], workers=1, progress=False)
+    (damaged,) = cache.folder_of(feature).glob("*.bin")
+    cache.ensure(feature, clips, workers=1, progress=False)
+    _flip(damaged, at)
+    _check(cache.ensure(feature, clips, workers=1, progress=False), clips)
+    assert f"{damaged.name} does not match its checksum" in caplog.text
+    assert len(feature.extracted) == N_CLIPS + 4  # the other shard's are reused
+    caplog.clear()
+    _check(cache.ensure(feature, clips, workers=1, progress=False), clips)
+    assert len(feature.extracted) == N_CLIPS + 4 and caplog.text == ""
+
+
+def test_values_that_are_not_asked_for_are_not_read(tmp_path: Path, clips: list[Clip]) -> None:
+    feature, cache = Doubled(tmp_path / "log"), FeatureCache(tmp_path / "cache")
+    cache.ensure(feature, clips[:4], workers=1, progress=False)
+    (damaged,) = cache.folder_of(feature).glob("*.bin")
+    _flip(damaged, 0)
+    cache.ensure(feature, clips[4:], workers=1, progress=False)
+    cache.ensure(feature, clips[4:], workers=1, progress=False)
+    assert len(feature.extracted) == N_CLIPS and damaged.exists()
+
+
+def test_a_shard_written_before_there_were_checksums_is_read(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    feature, cache = Doubled(tmp_path / "log"), FeatureCache(tmp_path / "cache")
+    cache.ensure(feature, clips, workers=1, progress=False)
+    (index,) = cache.folder_of(feature).glob("*.json")
+    content = json.loads(index.read_bytes().partition(b"\n")[2])
+    del content["crc32"]
+    body = json.dumps(content).encode()
+    index.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    _check(cache.ensure(feature, clips, workers=1, progress=False), clips)
+    assert len(feature.extracted) == N_CLIPS
 
 
 def test_a_clip_whose_feature_is_not_finite_is_named_and_the_rest_is_kept(
