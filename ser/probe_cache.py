@@ -24,6 +24,9 @@ _PROBE_COLUMNS = [field.name for field in fields(Probe)]
 _SAVE_EVERY = 500
 """Files between two writes: what a run that is killed may have to decode again."""
 
+_DAMAGED = (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException)
+"""What a damaged file raises: each came of one flipped bit, ValueError for text and JSON."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -60,11 +63,11 @@ class ProbeCache:
         if not self.path.is_file():
             return {}
         try:
-            table = pd.read_parquet(self.path)
+            table = pd.read_parquet(self.path, page_checksum_verification=True)
             keys = table[_KEY_COLUMNS].itertuples(index=False, name=None)
             probes = table[_PROBE_COLUMNS].itertuples(index=False, name=None)
             return {key: Probe(*probe) for key, probe in zip(keys, probes, strict=True)}
-        except (OSError, KeyError, pyarrow.ArrowException) as error:
+        except _DAMAGED as error:
             _log.warning("%s cannot be read (%s): decoding the audio again", self.path, error)
             return {}
 
@@ -108,7 +111,7 @@ def _write_atomically(table: pd.DataFrame, path: Path) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     os.close(handle)
     try:
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, write_page_checksum=True)
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
