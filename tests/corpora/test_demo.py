@@ -204,6 +204,34 @@ def test_a_killed_run_leaves_no_half_corpus(tmp_path: Path, unspoken: list[int])
     assert not list(tmp_path.glob(".demo.*.tmp"))
 
 
+def test_what_speaks_ends_with_the_run_that_asked_for_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ser.corpora.demo import render_demo;"
+        "render_demo(Path(sys.argv[1]), seed=0)"
+    )
+
+    def n_spoken() -> int:
+        return len(list(tmp_path.rglob("*.wav")))
+
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "demo"]) as run:
+        while n_spoken() < 3:
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.kill()
+    time.sleep(0.5)
+    spoken = n_spoken()
+    time.sleep(1.0)  # in which dozens of clips would be spoken
+    assert n_spoken() == spoken < len(plan_clips(0))
+
+
+def test_a_left_over_that_cannot_be_removed_is_no_error(
+    tmp_path: Path, unspoken: list[int]
+) -> None:
+    (tmp_path / ".demo.killed.tmp").write_text("no folder, so not removed as one")
+    render_demo(tmp_path / "demo", seed=7)
+    assert (tmp_path / "demo" / "note").read_text() == "7"
+
+
 def test_a_failed_render_keeps_the_old_folder(
     tmp_path: Path, unspoken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

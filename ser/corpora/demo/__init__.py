@@ -62,7 +62,7 @@ def _refuse_foreign(folder: Path) -> None:
 def _render(folder: Path, seed: int) -> None:
     """Render beside the folder, then rename: the folder is whole or not there. Holds the lock."""
     for left_over in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(left_over)
+        shutil.rmtree(left_over, ignore_errors=True)  # its speaker may not have ended yet
     _log.info("rendering the synthetic demo corpora into %s", folder)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
@@ -82,15 +82,21 @@ def _speak_in_a_process(folder: Path, seed: int) -> None:
     """Run `python -m ser.corpora.demo`: espeak-ng keeps state and knows no threads.
 
     A process of its own starts from the same state each time (same seed, same samples), and a
-    crash of the C library ends there.
+    crash of the C library ends there. It ends when its input does, and so with this process.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, str(folder), str(seed)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    its_input, held_open = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(folder), str(seed)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=its_input,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(its_input)
+        os.close(held_open)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise SerError(
