@@ -4,6 +4,7 @@ Each command imports what it needs when it runs, so that `ser --help` answers at
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from ser.run_folder import RunFolder
 
 MISTAKE = 2
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 SYNTHETIC = (
     "warning: this model was trained on SYNTHETIC SPEECH: its answers show that the code works, "
     "and say nothing about people.\n"
@@ -41,7 +45,10 @@ Training, scoring and sweeps: python train.py --help, evaluate.py --help, sweep.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; a user's mistake is one paragraph on stderr and exit status 2."""
+    """Entry point; a user's mistake is one paragraph on stderr and exit status 2.
+
+    So are a full disk and a folder that refuses to be written; Ctrl-C is one line and status 130.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         try:
@@ -54,6 +61,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(MISTAKE)
     except BrokenPipeError:  # `ser wrong RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        mistake = _of_the_disk(error)
+        if mistake is None:
+            raise
+        _tell(mistake)
+        sys.exit(MISTAKE)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
+
+
+def _of_the_disk(error: OSError) -> SerError | None:
+    """What the user is told of a disk or a folder; None where the error is none of theirs."""
+    if error.errno in _FULL:
+        at = error.filename or Path.cwd()
+        return SerError(
+            f"{at}: no space is left on the disk. Free some and run the same command again, or "
+            "name a folder on another disk."
+        )
+    if error.errno in _REFUSED and error.filename:
+        return SerError(
+            f"{error.filename} cannot be opened or written ({error.strerror}). Make it "
+            "accessible, or name another folder or file."
+        )
+    return None
 
 
 def _tell(error: SerError) -> None:

@@ -1,8 +1,10 @@
 """The `ser` command, as a person or a pipe meets it."""
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -153,6 +155,46 @@ def test_a_mistake_is_one_paragraph_and_status_2(capsys, run, words, text):
     told = mistake(capsys, *words.split())
     assert told.startswith("error: ") and text in told
     assert told.count("\n") == 1 and told.endswith("\n")
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def download(name: str, root: Path) -> None:
+        raise error
+
+    return download
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space", "kept/x.part"), "kept/x.part: no space is left on the"),
+        (OSError(errno.ENOSPC, "No space"), "no space is left on the disk. Free some"),
+        (OSError(errno.EROFS, "Read-only", "kept"), "kept cannot be opened or written (Read-only)"),
+    ],
+)
+def test_a_disk_that_refuses_is_one_paragraph(capsys, monkeypatch, error, text):
+    monkeypatch.setattr("ser.corpora.download.download", raising(error))
+    told = mistake(capsys, "data", "download", "emodb")
+    assert told.startswith("error: ") and text in told and told.count("\n") == 1
+
+
+def test_a_data_root_that_is_a_file(capsys, project):
+    (project / "file").touch()
+    told = mistake(capsys, "data", "download", "emodb", "--root", "file")
+    assert told.startswith("error: file/") and "(Not a directory)" in told
+
+
+def test_an_error_of_the_system_that_is_no_mistake_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("ser.corpora.download.download", raising(OSError(errno.EIO, "broken")))
+    with pytest.raises(OSError, match="broken"):
+        main(["data", "download", "emodb"])
+
+
+def test_ctrl_c_is_one_line_and_status_130(capsys, monkeypatch):
+    monkeypatch.setattr("ser.corpora.download.download", raising(KeyboardInterrupt()))
+    with pytest.raises(SystemExit) as caught:
+        main(["data", "download", "emodb"])
+    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize("command", ["predict", "card"])

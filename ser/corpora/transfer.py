@@ -68,10 +68,22 @@ def fetch(remote: RemoteFile, *, retry: Retry, advance: Advance) -> Path:
     """Fetch one file to `remote.path`, by way of `<path>.part`.
 
     A part left by an earlier run is continued if the server can (HTTP Range), else started over.
-    Raises DownloadError when attempts run out (the part stays: the next call goes on from it), or
-    for a wrong size or checksum (the part is deleted).
+    Raises DownloadError when attempts run out or the disk is full (the part stays: the next call
+    goes on from it), or for a wrong size or checksum (the part is deleted).
     """
     part = remote.path.with_name(remote.path.name + ".part")
+    try:
+        _fetch(remote, part, retry, advance)
+    except OSError as error:  # of the disk: what the network raises has become a DownloadError
+        raise DownloadError(
+            f"{error.filename or part} cannot be written ({error.strerror}). Free space on its "
+            "disk, or make its folder writable, and run the same command again: it goes on from "
+            "what has arrived."
+        ) from error
+    return remote.path
+
+
+def _fetch(remote: RemoteFile, part: Path, retry: Retry, advance: Advance) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
     advance(part.stat().st_size if part.exists() else 0)
     pause_s = retry.pause_s
@@ -91,7 +103,6 @@ def fetch(remote: RemoteFile, *, retry: Retry, advance: Advance) -> Path:
             pause_s *= 2
     _verify(remote, part)
     os.replace(part, remote.path)
-    return remote.path
 
 
 def fetch_all(
@@ -151,6 +162,7 @@ def progress_bar(title: str, total: int | None, *, show: bool) -> Iterator[Advan
 def _continue(remote: RemoteFile, part: Path, advance: Advance) -> None:
     """Ask for what the part lacks and append it; raise _BrokenOffError if it ends early."""
     import requests
+    from requests.exceptions import ChunkedEncodingError
 
     have = part.stat().st_size if part.exists() else 0
     if have and have == remote.size_bytes:
@@ -171,10 +183,13 @@ def _continue(remote: RemoteFile, part: Path, advance: Advance) -> None:
                 for chunk in answer.iter_content(_CHUNK_BYTES):
                     file.write(chunk)
                     advance(len(chunk))
-    except (requests.ConnectionError, requests.Timeout) as error:
+    except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
         raise _BrokenOffError(str(error)) from error
-    except requests.exceptions.ChunkedEncodingError as error:
-        raise _BrokenOffError(str(error)) from error
+    except requests.RequestException as error:  # redirects without end, a body that is not its kind
+        raise DownloadError(
+            f"{remote.url} cannot be fetched: {error}. The address may have changed; "
+            "docs/data.md says where each corpus is published."
+        ) from error
     if remote.size_bytes is not None and part.stat().st_size < remote.size_bytes:
         raise _BrokenOffError("the answer was shorter than the file")
 

@@ -26,6 +26,8 @@ class Server:
     ranges: bool = True
     break_after: dict[str, list[int]] = field(default_factory=dict)  # bytes sent, one a request
     busy: int = 0
+    redirects: dict[str, str] = field(default_factory=dict)
+    encoding: str = ""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -41,6 +43,11 @@ def server():
             if state.busy:
                 state.busy -= 1
                 self.send_error(503)
+            elif self.path in state.redirects:
+                self.send_response(302)
+                self.send_header("Location", state.redirects[self.path])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
             elif content is None:
                 self.send_error(404)
             else:
@@ -60,6 +67,8 @@ def server():
                 self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
             body = content[start:]
             self.send_header("Content-Length", str(len(body)))
+            if state.encoding:
+                self.send_header("Content-Encoding", state.encoding)
             self.end_headers()
             breaks = state.break_after.get(self.path)
             self.wfile.write(body[: breaks.pop(0)] if breaks else body)

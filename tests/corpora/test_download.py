@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import synthetic
-from serving import clips, get, zipped
+from serving import FAST, clips, get, zipped
 
 from ser.corpora.download import download
 from ser.corpora.sources import Archive, Dataverse
-from ser.corpora.transfer import DownloadError
+from ser.corpora.transfer import DownloadError, RemoteFile, fetch
 from ser.errors import SerError
 
 
@@ -100,6 +101,53 @@ def test_a_missing_address_and_a_closed_server(tmp_path, server):
         get("emodb", tmp_path, Archive(f"{server.url}/gone.zip"))
     with pytest.raises(DownloadError, match="broke off 3 times"):
         get("emodb", tmp_path, Archive("http://127.0.0.1:9/closed.zip"))
+
+
+@pytest.mark.parametrize("location", ["/emodb.zip", "gopher://elsewhere/emodb.zip"])
+def test_redirects_that_lead_nowhere(location, tmp_path, emodb, server):
+    server.redirects["/emodb.zip"] = location
+    with pytest.raises(DownloadError, match=r"/emodb\.zip cannot be fetched: .*docs/data\.md"):
+        get("emodb", tmp_path, emodb)
+
+
+def test_a_body_that_is_not_what_its_header_says(tmp_path, emodb, server):
+    server.encoding = "gzip"
+    with pytest.raises(DownloadError, match=r"/emodb\.zip cannot be fetched: .*gzip"):
+        get("emodb", tmp_path, emodb)
+    server.encoding = ""
+    assert clips(get("emodb", tmp_path, emodb)) == clips(tmp_path / "made")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to stand for a full disk")
+def test_a_full_disk(tmp_path, emodb):
+    part = tmp_path / "data/.downloads/emodb/archive.zip.part"
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    full = r"archive\.zip\.part cannot be written \(No space left on device\)\. Free space"
+    with pytest.raises(DownloadError, match=full):
+        get("emodb", tmp_path, emodb)
+    part.unlink()
+    assert clips(get("emodb", tmp_path, emodb)) == clips(tmp_path / "made")
+
+
+def test_a_file_that_may_not_be_written(tmp_path, emodb):
+    (tmp_path / "data/.downloads/emodb/archive.zip.part").mkdir(parents=True)
+    refused = r"archive\.zip\.part cannot be written \(Is a directory\)"
+    with pytest.raises(DownloadError, match=refused):
+        get("emodb", tmp_path, emodb)
+
+
+def test_what_has_arrived_before_ctrl_c_is_gone_on_from(tmp_path, emodb, server):
+    remote = RemoteFile(emodb.url, tmp_path / "archive.zip", emodb.size_bytes, emodb.md5)
+
+    def interrupt(n_bytes):
+        if n_bytes:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(remote, retry=FAST, advance=interrupt)
+    fetch(remote, retry=FAST, advance=lambda _: None)
+    assert server.requests[-1][1] == "bytes=32768-"
 
 
 def test_a_folder_without_audio_is_not_overwritten(tmp_path, emodb):
