@@ -45,7 +45,7 @@ def test_what_is_written_is_read(written):
     assert [path.name for path in written.parent.iterdir()] == ["best.ckpt"]
 
 
-def test_a_write_that_fails_leaves_the_old_file_whole(written, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_file_whole_and_no_other(written, monkeypatch):
     def die_half_way(checkpoint: object, stream: object) -> None:
         stream.write(b"half")  # type: ignore[attr-defined]
         raise OSError("disk full")
@@ -54,6 +54,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(written, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         SafeCheckpointIO().save_checkpoint({"ser": {}}, written)
     assert load_checkpoint(written)["ser"] == OURS["ser"]
+    assert [path.name for path in written.parent.iterdir()] == ["best.ckpt"]
 
 
 def test_pickled_objects_are_refused_and_not_executed(tmp_path):
