@@ -216,6 +216,12 @@ def _find(named: str) -> "RunFolder":
     return find_run(named, Path("mlruns") / "runs", finished=True)
 
 
+def _find_with_config(named: str) -> "RunFolder":
+    folder = _find(named)
+    folder.check_config()
+    return folder
+
+
 def _predict(options: argparse.Namespace) -> None:
     from ser.recognizer import load_recognizer
 
@@ -263,25 +269,18 @@ def _print_answers(answers: "pd.DataFrame", options: argparse.Namespace) -> None
 
 
 def _wrong(options: argparse.Namespace) -> None:
-    import pandas as pd
     from rich.console import Console
 
     from ser.report import render_wrong
 
     folder = _find(options.run)
-    if not folder.predictions.is_file():
-        raise SerError(
-            f"{folder.path} has no predictions.parquet: the run has not scored its test part "
-            f"(cut off, or test=false). Go on with it: python train.py resume={folder.path}"
-        )
-    predictions = pd.read_parquet(folder.predictions)
-    render_wrong(predictions, options.limit, folder.path.name, Console())
+    render_wrong(folder.read_predictions(), options.limit, folder.path.name, Console())
 
 
 def _explain(options: argparse.Namespace) -> None:
     from ser.explain import explain, explain_clip
 
-    folders = [_find(named) for named in options.runs]
+    folders = [_find_with_config(named) for named in options.runs]
     if options.clip is None:
         paths = explain(folders, limit=options.limit, encoder_path=options.encoder_path)
     else:
@@ -293,4 +292,4 @@ def _explain(options: argparse.Namespace) -> None:
 def _card(options: argparse.Namespace) -> None:
     from ser.explain import rewrite_card
 
-    print(rewrite_card(_find(options.run), encoder_path=options.encoder_path))
+    print(rewrite_card(_find_with_config(options.run), encoder_path=options.encoder_path))

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +11,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow
 from filelock import FileLock, Timeout
 
 from ser.errors import SerError
+
+log = logging.getLogger(__name__)
+
+_COPY = "Restore it from the artifacts that MLflow keeps of a finished run, or train again."
+_STATE = {"run_id", "status"}
+_SECTIONS = ("dataset", "split", "feature", "model", "cache_root", "loader")
+"""What a config.yaml holds however old it is, in its order; one that was cut off lacks the last."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,41 @@ class RunFolder:
         """Test clips with truth, prediction and probabilities."""
         return self.path / "predictions.parquet"
 
+    def check_config(self) -> None:
+        """SerError where config.yaml is empty or cut off; it names the file."""
+        text = self.config.read_text(encoding="utf-8", errors="replace")
+        missing = [key for key in _SECTIONS if not re.search(rf"^{key}:", text, re.MULTILINE)]
+        if missing:
+            raise SerError(
+                f"{self.config} is damaged or cut off: it lacks {', '.join(missing)}. {_COPY}"
+            )
+
+    def read_predictions(self) -> pd.DataFrame:
+        """The table of `predictions`; SerError where there is none or it cannot be read."""
+        if not self.predictions.is_file():
+            raise SerError(
+                f"{self.path} has no predictions.parquet: the run has not scored its test part "
+                f"(cut off, or test=false). Go on with it: python train.py resume={self.path}"
+            )
+        try:
+            return pd.read_parquet(self.predictions)
+        except (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException) as error:
+            raise SerError(f"{self.predictions} cannot be read ({error}). {_COPY}") from error
+
     def state(self) -> dict[str, Any]:
-        """`run_id`, `status` and what else run.json holds."""
-        return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+        """`run_id`, `status` and what else run.json holds; SerError where it is damaged."""
+        path = self.path / "run.json"
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            state = None
+        if not isinstance(state, dict) or not state.keys() >= _STATE:
+            raise SerError(
+                f"{path} is damaged: it must hold run_id and status as JSON. Restore it from a "
+                'copy, or write it anew: {"run_id": "ID", "status": "finished"} (or running), '
+                "where ID is that of the MLflow run whose tag run_folder names this folder."
+            )
+        return state
 
     def set_state(self, **values: Any) -> None:
         """Change entries of run.json."""
@@ -125,7 +167,8 @@ def find_run(named: str, runs: Path, *, finished: bool) -> RunFolder:
             f"{named} is not a run folder: it has no run.json and config.yaml. Run folders are "
             f"written by train.py under {runs}, and it prints their names."
         )
-    found = [f for f in _runs(runs) if len(named) >= 6 and f.state()["run_id"].startswith(named)]
+    by_id = _runs(runs) if len(named) >= 6 else []
+    found = [folder for folder, state in by_id if state["run_id"].startswith(named)]
     if len(found) == 1:
         return found[0]
     raise SerError(
@@ -134,15 +177,22 @@ def find_run(named: str, runs: Path, *, finished: bool) -> RunFolder:
     )
 
 
-def _runs(runs: Path) -> list[RunFolder]:
-    """Every run folder, the newest first."""
-    return [RunFolder(path.parent) for path in sorted(runs.glob("*/run.json"), reverse=True)]
+def _runs(runs: Path) -> Iterator[tuple[RunFolder, dict[str, Any]]]:
+    """Every run folder with its state, the newest first; those that are damaged are named."""
+    for path in sorted(runs.glob("*/run.json"), reverse=True):
+        folder = RunFolder(path.parent)
+        try:
+            state = folder.state()
+        except SerError as error:
+            log.warning("Left out: %s", error)
+            continue
+        yield folder, state
 
 
 def _last(runs: Path, finished: bool) -> RunFolder:
     """The newest that has finished, or that was cut off; one that failed at once is neither."""
-    for folder in _runs(runs):
-        if folder.state()["status"] == ("finished" if finished else "running"):
+    for folder, state in _runs(runs):
+        if state["status"] == ("finished" if finished else "running"):
             return folder
     kind = "finished" if finished else "been cut off"
     raise SerError(f"`last`: no run under {runs} has {kind}. Give a run folder or a run id.")

@@ -13,6 +13,7 @@ from ser.config import CONF
 from ser.run_folder import RunFolder
 
 CLASSES = ["happy", "sad", "angry"]
+CONFIG = "dataset: {}\nsplit: {}\nfeature: {}\nmodel: {}\ncache_root: cache\nloader: {}\n"
 SHARES = torch.tensor([0.2, 0.7, 0.1])
 
 
@@ -20,7 +21,7 @@ def chance_run(project: Path) -> RunFolder:
     """A finished run of the chance model, with five test clips, three of them wrong."""
     folder = RunFolder(project / "mlruns" / "runs" / "2026-01-01_00-00-00_chance")
     folder.path.mkdir(parents=True)
-    folder.config.write_text("seed: 0\n")
+    folder.config.write_text(CONFIG)
     folder.set_state(run_id="abcdef012345", status="finished")
     feature = OmegaConf.to_container(OmegaConf.load(CONF / "feature" / "mfcc.yaml"))
     model = {"name": "chance", "_target_": "ser.models.chance.Chance"}

@@ -211,6 +211,19 @@ def test_a_run_that_has_not_scored_its_test_part(capsys, run):
     assert "has no predictions.parquet" in told and f"train.py resume={run.path}" in told
 
 
+def test_a_damaged_file_of_a_run_is_named(capsys, run):
+    run.predictions.write_bytes(run.predictions.read_bytes()[:-9])
+    told = mistake(capsys, "wrong", "last")
+    assert "predictions.parquet cannot be read" in told and run.path.name in told
+    run.config.write_text("")
+    for command in ("card", "explain"):
+        told = mistake(capsys, command, str(run.path))
+        assert f"{run.config} is damaged or cut off: it lacks dataset, split" in told
+    (run.path / "run.json").write_text("")
+    told = mistake(capsys, "wrong", "last")
+    assert told.endswith("no run under mlruns/runs has finished. Give a run folder or a run id.\n")
+
+
 def test_last_where_nothing_has_finished(capsys, run):
     run.set_state(status="running")
     assert "no run under mlruns/runs has finished" in mistake(capsys, "wrong", "last")

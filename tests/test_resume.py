@@ -60,7 +60,7 @@ def test_refit_trains_on_validation_too_once_it_is_scored(
     job = replace(job, material=replace(job.material, split=joint))
     other = RunFolder(project / "by_hand")
     other.path.mkdir()
-    other.set_state(run_id="none")
+    other.set_state(run_id="none", status="running")
     task, epochs = fit(job, build_data(job.cfg, job.material, job.features), other, False)
     delivered = load_checkpoint(run.best)["state_dict"]
     assert epochs == 3 and delivered.keys() == task.state_dict().keys()

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from composing import composed
+from omegaconf import OmegaConf
 
 from ser import run_folder
 from ser.errors import SerError
@@ -128,6 +131,50 @@ def test_a_run_is_found_by_folder_checkpoint_or_id(runs):
 def test_last_is_the_newest_that_has_finished_or_been_cut_off(runs):
     assert find_run("last", runs, finished=True).path.name.startswith("2026-01-03")
     assert find_run("last", runs, finished=False).path.name.startswith("2026-01-02")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", '{"run_id": "cc', "[]", '{"status": "finished"}', '{"run_id": "cccccc"}', "\xff"],
+)
+def test_a_damaged_state_is_named_and_left_out_where_others_are_sought(runs, content, caplog):
+    newest = made(runs, "2026-01-04_00-00-00_tim", "cccccc4444", "finished")
+    damaged = newest.path / "run.json"
+    damaged.write_text(content, encoding="latin-1")
+    assert find_run("last", runs, finished=True).path.name.startswith("2026-01-03")
+    assert find_run("aaaaaa2222", runs, finished=True).path.name.startswith("2026-01-02")
+    assert caplog.text.count(f"Left out: {damaged} is damaged: it must hold run_id and") == 2
+    for use in (newest.state, lambda: newest.set_state(status="failed")):
+        with pytest.raises(SerError) as caught:
+            use()
+        assert str(damaged) in str(caught.value) and "write it anew" in str(caught.value)
+
+
+def test_damaged_predictions_are_named(tmp_path):
+    folder = RunFolder(tmp_path)
+    table = pd.DataFrame({"id": ["a", "b"], "truth": ["sad", "sad"]})
+    table.to_parquet(folder.predictions)
+    pd.testing.assert_frame_equal(folder.read_predictions(), table)
+    whole = folder.predictions.read_bytes()
+    for content in (b"", whole[:-20], whole[20:]):
+        folder.predictions.write_bytes(content)
+        with pytest.raises(
+            SerError, match=r"(?s)predictions\.parquet cannot be read .*Restore it from"
+        ):
+            folder.read_predictions()
+
+
+def test_a_config_that_was_cut_off_is_named(tmp_path):
+    folder = RunFolder(tmp_path)
+    whole = OmegaConf.to_yaml(composed())
+    folder.config.write_text(whole)
+    folder.check_config()
+    for content, lacks in (("", "dataset, split, "), (whole[: len(whole) // 2], "loader")):
+        folder.config.write_text(content)
+        with pytest.raises(
+            SerError, match=rf"config\.yaml is damaged or cut off: .*{lacks}.*artifacts"
+        ):
+            folder.check_config()
 
 
 @pytest.mark.parametrize(
