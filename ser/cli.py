@@ -293,3 +293,7 @@ def _card(options: argparse.Namespace) -> None:
     from ser.explain import rewrite_card
 
     print(rewrite_card(_find_with_config(options.run), encoder_path=options.encoder_path))
+
+
+if __name__ == "__main__":
+    main()

@@ -34,7 +34,7 @@ def run(project) -> RunFolder:
 
 
 def ser(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from ser.cli import main; main()", *words]
+    command = [sys.executable, "-m", "ser.cli", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
