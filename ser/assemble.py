@@ -59,6 +59,7 @@ def material_of_run(
 
     `root` is where the speech lies now, if it was moved; `split_hash` that of the checkpoint.
     """
+    folder.check_config()
     own = OmegaConf.load(folder.config)
     assert isinstance(own, DictConfig)
     if root is not None:

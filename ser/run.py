@@ -114,6 +114,7 @@ def _resume(asked: DictConfig, tracker: Tracker, moved: bool) -> float:
     """Go on with a run that was cut off; its speech may have `moved` to what dataset.root says."""
     folder = find_run(str(asked.resume), Path(asked.runs_root) / "runs", finished=False)
     state = folder.state()
+    folder.check_config()
     cfg = OmegaConf.load(folder.config)
     assert isinstance(cfg, DictConfig)
     if state["status"] == "finished":
