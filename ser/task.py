@@ -1,5 +1,6 @@
 """The one LightningModule: any EmotionModel, trained and measured in one way."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,11 +13,16 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ser.augment import BatchAugment
 from ser.batch import Batch
+from ser.errors import SerError
 from ser.loss import Mixed, training_loss
 from ser.metrics import macro_f1, uar, war
 from ser.models.base import EmotionModel
 
 Schedule = Callable[[Optimizer, int, str, str], Any]
+_WAYS_OUT = (
+    "Lower optimizer.lr or trainer.gradient_clip_val, or look in the model for a mask that leaves "
+    "nothing of a clip, a division by zero or a logarithm of it, and at the features it reads."
+)
 
 
 class EmotionClassifier(pl.LightningModule):
@@ -53,7 +59,7 @@ class EmotionClassifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss over every logits tensor that the model exposes."""
         mixed, partner, share = self._augment(batch)
-        every = self.model.training_logits(mixed)
+        every = [self._checked(one, batch) for one in self.model.training_logits(mixed)]
         first = every[0]
         assert isinstance(first, Tensor)
         self._train_counts.update(first.detach().argmax(1), batch.target)
@@ -70,14 +76,37 @@ class EmotionClassifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss without smoothing or weights, and the counts for the epoch's metrics."""
-        logits = self.model(batch)
+        logits = self._logits(batch)
         self._val_counts.update(logits.argmax(1), batch.target)
         loss = F.cross_entropy(logits, batch.target)
         self.log("val/loss", loss, on_epoch=True, batch_size=len(batch.target))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of the table (batch,), truth (batch,) and probabilities (batch, classes)."""
-        return batch.index, batch.target, self.model(batch).float().softmax(1)
+        return batch.index, batch.target, self._logits(batch).float().softmax(1)
+
+    def _logits(self, batch: Batch) -> Tensor:
+        logits = self._checked(self.model(batch), batch)
+        assert isinstance(logits, Tensor)
+        return logits
+
+    def _checked(self, logits: Tensor | Mixed, batch: Batch) -> Tensor | Mixed:
+        """The same, if they are (batch, n_classes); only the shape is asked, never the values."""
+        plain, wanted = logits, (len(batch.target), len(self.classes))
+        while isinstance(plain, Mixed):
+            plain = plain.logits
+        if isinstance(plain, Tensor) and tuple(plain.shape) == wanted:
+            return logits
+        got = f"logits {tuple(plain.shape)}" if isinstance(plain, Tensor) else type(plain).__name__
+        raise SerError(
+            f"{self._culprit()} gave {got}; forward must give (batch, n_classes) = {wanted}, and "
+            "training_logits a list of such tensors. Pool over time, and take n_classes from the "
+            "constructor."
+        )
+
+    def _culprit(self) -> str:
+        kind = type(self.model)
+        return f"model={self.card['model']['name']} ({kind.__module__}.{kind.__qualname__})"
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log the epoch's training UAR where no validation follows."""
@@ -88,6 +117,26 @@ class EmotionClassifier(pl.LightningModule):
         """Log UAR, WAR and macro-F1 of the validation split, and the epoch's training UAR."""
         self._log_counts("train", {"uar": uar})
         self._log_counts("val", {"uar": uar, "war": war, "macro_f1": macro_f1})
+
+    def on_train_epoch_end(self) -> None:
+        """End the training where a loss is no number; runs before the epoch's checkpoint."""
+        for name in ("train/loss", "val/loss"):
+            loss = float(self.trainer.callback_metrics.get(name, 0.0))
+            if not math.isfinite(loss):
+                raise SerError(
+                    f"{self._culprit()}: {name} is {loss} in epoch {self.current_epoch + 1}, and "
+                    f"nothing is learned from a loss that is no finite number. {_WAYS_OUT}"
+                )
+
+    def on_predict_epoch_end(self) -> None:
+        """Refuse to have answers scored that are no numbers."""
+        answers = torch.cat([p for _, _, p in self.trainer.predict_loop.predictions])
+        wrong = int((~answers.isfinite().all(1)).sum())
+        if wrong:
+            raise SerError(
+                f"{self._culprit()} gave {wrong} of {len(answers)} clips probabilities that are no "
+                f"finite numbers, which cannot be scored. {_WAYS_OUT}"
+            )
 
     def _log_counts(self, part: str, figures: dict[str, Callable[[Any], float]]) -> None:
         counter = self._train_counts if part == "train" else self._val_counts

@@ -1,6 +1,6 @@
 """The LightningModule: losses by hand, metrics by scikit-learn, and what a fit leaves behind."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ser.augment import BatchAugment
 from ser.batch import Batch
+from ser.errors import SerError
 from ser.loss import Mixed
 from ser.models.base import EmotionModel
 from ser.schedules import constant
@@ -51,6 +52,17 @@ class MixedEcho(Echo):
         return [plain, Mixed(torch.lerp(plain[partner], plain, share), partner, share)]
 
 
+class Broken(Echo):
+    """Gives what the test asks for in place of its logits."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, batch: Batch) -> Any:
+        return self.change(super().forward(batch))
+
+
 class Mixing(BatchAugment):
     """Pairs that the test chooses; the batch itself stays as it is."""
 
@@ -71,9 +83,20 @@ def task_of(model: EmotionModel | None = None, **changes: Any) -> EmotionClassif
         "augment": BatchAugment(voice=None, specaugment=None, margins=False, mixup_alpha=0.0),
         "label_smoothing": 0.0,
         "clip_weights": None, "optimizer": lambda p: torch.optim.SGD(p, lr=0.1),
-        "schedule": constant, "monitor": "val/uar", "mode": "max", "card": {"classes": ["sad"]},
+        "schedule": constant, "monitor": "val/uar", "mode": "max",
+        "card": {"model": {"name": "echo"}},
     }  # fmt: skip
     return EmotionClassifier(model or Echo(), CLASSES, **(options | changes))
+
+
+def trainer_and_loader() -> tuple[pl.Trainer, torch.utils.data.DataLoader[Batch]]:
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    batches: Any = [batch_of(), batch_of(first=4)]
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+    return trainer, loader
 
 
 @pytest.fixture
@@ -203,12 +226,7 @@ def test_what_is_frozen_is_not_optimised(with_schedule):
 @pytest.mark.filterwarnings("ignore:.*LeafSpec")
 def test_a_fit_logs_by_epoch_and_puts_the_card_in_the_checkpoint(tmp_path):
     task = task_of(card={"classes": list(CLASSES), "seed": 3})
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    batches = [batch_of(), batch_of(first=4)]
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+    trainer, loader = trainer_and_loader()
     trainer.fit(task, loader, loader)
     figures = {"train/loss", "train/uar", "val/loss", "val/uar", "val/war", "val/macro_f1"}
     assert set(trainer.callback_metrics) == figures
@@ -218,3 +236,46 @@ def test_a_fit_logs_by_epoch_and_puts_the_card_in_the_checkpoint(tmp_path):
     checkpoint = torch.load(tmp_path / "x.ckpt", weights_only=True)
     assert checkpoint["ser"] == {"classes": list(CLASSES), "seed": 3}
     assert checkpoint["state_dict"]["model.scale"] == task.model.scale.item()
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")
+def test_a_loss_that_is_no_number_ends_the_training():
+    name = r"^model=echo \(test_task\.Broken\)"
+    always = Broken(lambda logits: logits * torch.nan)
+    scoring = Broken(lambda logits: logits if logits.requires_grad else logits * torch.nan)
+    for model, part in ((always, "train"), (scoring, "val")):
+        trainer, loader = trainer_and_loader()
+        with pytest.raises(SerError, match=rf"{name}: {part}/loss is nan in epoch 1, .*optimizer"):
+            trainer.fit(task_of(model), loader, loader)
+    one_clip = Broken(lambda logits: logits.index_fill(0, torch.tensor([2]), torch.nan))
+    with pytest.raises(SerError, match=f"{name} gave 2 of 8 clips probabilities that are no"):
+        trainer.predict(task_of(one_clip), loader)
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda logits: logits[:, None].expand(4, 9, 3), r"logits \(4, 9, 3\)"),
+        (lambda logits: logits.repeat(1, 2), r"logits \(4, 6\)"),
+        (lambda logits: logits[:, :1], r"logits \(4, 1\)"),
+        (lambda logits: None, "NoneType"),
+    ],
+)
+@pytest.mark.parametrize("step", ["training_step", "validation_step", "predict_step"])
+def test_logits_of_another_shape_are_refused_before_the_loss(logged, change, got, step):
+    task = task_of(Broken(change))
+    rule = r"forward must give \(batch, n_classes\) = \(4, 3\)"
+    with pytest.raises(SerError, match=rf"^model=echo \(test_task\.Broken\) gave {got}; {rule}"):
+        getattr(task, step)(batch_of(), 0)
+    assert not logged
+
+
+def test_the_shape_of_mixed_logits_is_that_of_the_pair(logged):
+    class HalfMixed(MixedEcho):
+        def training_logits(self, batch: Batch) -> list[Tensor | Mixed]:
+            plain, mixed = super().training_logits(batch)
+            return [plain, mixed._replace(logits=mixed.logits[:2])]
+
+    with pytest.raises(SerError, match=r"gave logits \(2, 3\); .*training_logits a list"):
+        task_of(HalfMixed()).training_step(batch_of(), 0)
