@@ -63,7 +63,13 @@ class FeatureCache:
     def folder_of(self, feature: Feature) -> Path:
         """The folder of one feature: its class and 16 digits of its settings' hash."""
         settings = feature.settings()
-        text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+        try:
+            text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+        except TypeError as error:
+            raise SerError(
+                f"{type(feature).__name__}.settings() = {settings} is no JSON ({error}), and the "
+                "cache is keyed by it. Give plain values, such as int(x) of a NumPy number."
+            ) from error
         return self.folder / f"{settings['class']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def ensure(
@@ -202,11 +208,33 @@ def _extract_chunk(feature: Feature, clips: list[Clip]) -> list[Array]:
     rate = feature.sample_rate_hz
     waveforms = [load_waveform(clip.path, rate, many=True) for clip in clips]
     features = feature.extract(waveforms, [clip.sha256 for clip in clips])
+    _check_arrays(feature, clips, features)
+    return [np.ascontiguousarray(values, dtype=feature.dtype) for values in features]
+
+
+def _check_arrays(feature: Feature, clips: list[Clip], features: list[Array]) -> None:
+    """Refuse what is not as the feature says: once written, it would be read for good."""
+    name, inner = feature.settings()["class"], ", ".join(map(str, feature.shape()))
+    if len(features) != len(clips):
+        raise SerError(
+            f"{name}.extract gave {len(features)} arrays for {len(clips)} clips: it must give one "
+            "a clip, in the same order."
+        )
+    timeless = feature.stream.startswith("embedding")
+    wanted = f"({inner})" if timeless else f"(time, {inner})" if inner else "(time,)"
     for clip, values in zip(clips, features, strict=True):
+        fits = isinstance(values, np.ndarray) and len(values) > 0
+        fits = fits and values.shape[0 if timeless else 1 :] == feature.shape()
+        if not (fits and np.can_cast(values.dtype, feature.dtype, "same_kind")):
+            shape, dtype = (getattr(values, key, "unknown") for key in ("shape", "dtype"))
+            raise SerError(
+                f"{name}.extract gave {clip.path} a {type(values).__name__} of shape {shape} and "
+                f"type {dtype}, but its stream {feature.stream} and its shape() ask for a NumPy "
+                f"array {wanted} of {np.dtype(feature.dtype)}. Mend one or the other."
+            )
         if not np.isfinite(values).all():
             raise SerError(
-                f"{clip.path}: its feature {feature.settings()['class']} holds values that are "
-                f"not finite in {np.dtype(feature.dtype)}. Listen to the file; if it is broken, "
-                "remove it and list the corpus again."
+                f"{clip.path}: its feature {name} holds values that are not finite in "
+                f"{np.dtype(feature.dtype)}. Listen to the file; if it is broken, remove it and "
+                f"list the corpus again. If it sounds right, mend {name}.extract."
             )
-    return [np.ascontiguousarray(values, dtype=feature.dtype) for values in features]
