@@ -1,17 +1,26 @@
 """What a corpus is: a folder of speech that one small class can read."""
 
+import difflib
+import re
+import traceback
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import ClassVar
 
 from ser.corpora.sources import Source
 from ser.errors import SerError
+from ser.labels import EMOTIONS
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """The audio files that an adapter sees, in any case; the earlier is preferred over its copies."""
+
+SEXES = ("female", "male")
+_FACTS = ("name", "title", "licence", "citation", "url")
+"""What every adapter must state; model cards and `ser data` print it."""
 
 
 class CorpusNotFoundError(SerError):
@@ -31,8 +40,9 @@ class Utterance:
     emotion: str
     """Canonical (`ser.labels`)."""
     sex: str | None = None
-    """`female` or `male`."""
+    """`female` or `male`; no other word is taken."""
     age: int | None = None
+    """Whole years."""
     language: str | None = None
     """ISO 639-1, as `en`."""
     intensity: str | None = None
@@ -105,6 +115,16 @@ class Corpus(ABC):
     known_twins: ClassVar[Mapping[str, str]] = {}
     """Id → id of the twin with the same samples that is kept in its stead."""
 
+    def __init_subclass__(cls) -> None:
+        """Refuse an adapter that lacks a fact when it is defined, not when a card prints it."""
+        super().__init_subclass__()
+        missing = [fact for fact in _FACTS if not hasattr(cls, fact)]
+        if missing and not getattr(cls.parse, "__isabstractmethod__", False):
+            raise SerError(
+                f"{cls.__name__} ({cls.__module__}) lacks {', '.join(missing)}: every corpus sets "
+                f'{", ".join(_FACTS)} as class attributes. Add `{missing[0]} = "…"`.'
+            )
+
     def __init__(self, root: Path) -> None:
         """Point the adapter at the corpus's folder or any folder above it, as distributed."""
         self.root = Path(root)
@@ -126,21 +146,40 @@ class Corpus(ABC):
         paths = list(audio_files(self.root))
         if not paths:
             raise self.missing(f"it holds no audio ({', '.join(AUDIO_SUFFIXES)})")
-        return self.collect(self.parse(path) for path in paths)
+        return self.collect(self._parsed(path) for path in paths)
+
+    def _parsed(self, path: Path) -> Utterance | Problem | None:
+        """What `parse` gives; an error of its author's names the file."""
+        try:
+            return self.parse(path)
+        except SerError:
+            raise
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            raise SerError(
+                f"{path}: {self._author} could not read its name: {type(error).__name__}: {error} "
+                f"({Path(at.filename).name}, line {at.lineno}). `parse` must give an Utterance, "
+                "self.unknown_name(path) for a name that the corpus never gave, or None."
+            ) from error
+
+    @property
+    def _author(self) -> str:
+        return f"{type(self).__name__} ({type(self).__module__})"
 
     def collect(
         self, parsed: Iterable[Utterance | Problem | None], notes: Iterable[str] = ()
     ) -> Listing:
         """Sort what `parse` returned into clips, further copies of clips, problems and notes.
 
-        Raises SerError for an emotion that is none of the corpus's `emotions`.
+        Raises SerError for an emotion that is none of the corpus's `emotions`, and for an
+        utterance that is not as the class describes it.
         """
         by_id: dict[str, list[Utterance]] = defaultdict(list)
         problems: list[Problem] = []
         foreign = 0
         for item in parsed:
             if isinstance(item, Utterance):
-                self._check_emotion(item)
+                self._check(item)
                 by_id[item.id].append(item)
             elif isinstance(item, Problem):
                 problems.append(item)
@@ -151,19 +190,39 @@ class Corpus(ABC):
         return Listing(
             utterances=tuple(group[0] for group in groups),
             problems=tuple(sorted(problems, key=lambda problem: problem.path)),
-            notes=(*notes, *_notes(self.name, copies, foreign)),
+            notes=(*notes, *_notes(self.name, groups, copies, foreign)),
             copies=copies,
         )
 
-    def _check_emotion(self, clip: Utterance) -> None:
-        """Refuse an emotion that the adapter does not declare: a slip of its author's."""
+    def _check(self, clip: Utterance) -> None:
+        """Refuse a clip that is not as `Utterance` has it: a slip of the adapter's author."""
+        # a part of a release shares the speakers of the adapter that it derives from
+        names = [vars(kind)["name"] for kind in type(self).__mro__ if "name" in vars(kind)]
+        prefixes = tuple(f"{name}_" for name in names)
+        code = clip.language is None or re.fullmatch("[a-z]{2}", clip.language)
+        rules = {
+            "corpus": (clip.corpus == self.name, f"`{self.name}`"),
+            "id": (clip.id.removeprefix(f"{self.name}/") not in ("", clip.id),
+                   f"`{self.name}/<stem>`"),
+            "speaker": (clip.speaker.startswith(prefixes) and clip.speaker not in prefixes,
+                        f"`{names[0]}_<speaker>`"),
+            "sex": (clip.sex in (*SEXES, None), f"{', '.join(SEXES)} or None"),
+            "age": (clip.age is None or isinstance(clip.age, Integral), "whole years or None"),
+            "language": (code or not self.emotions, "a code of ISO 639-1 such as `en`, or None"),
+        }  # fmt: skip
+        for key, (kept, rule) in rules.items():
+            if not kept:
+                raise SerError(
+                    f"{self._author} gives {clip.path} the {key} {getattr(clip, key)!r}; it must "
+                    f"be {rule}. Mend `parse`."
+                )
         if self.emotions and clip.emotion not in self.emotions:
             raise SerError(
-                f"{type(self).__name__} ({type(self).__module__}) gives {clip.path} the emotion "
-                f"{clip.emotion!r}, which is none of its `emotions` ({', '.join(self.emotions)}). "
-                "Let `parse` give one of the words of ser/labels.py: canonical_emotion there knows "
-                "words, not a corpus's codes, which take a table in the adapter. Or add the "
-                "emotion to `emotions`."
+                f"{self._author} gives {clip.path} the emotion {clip.emotion!r}, which is none of "
+                f"its `emotions` ({', '.join(self.emotions)}).{_guess(clip.emotion)} Let `parse` "
+                "give one of the words of ser/labels.py: canonical_emotion there knows words, not "
+                "a corpus's codes, which take a table in the adapter. Or add the emotion to "
+                "`emotions`."
             )
 
     def unknown_name(self, path: Path) -> Problem:
@@ -200,7 +259,18 @@ def _preference(utterance: Utterance) -> tuple[int, int, str]:
     return AUDIO_SUFFIXES.index(path.suffix.lower()), len(path.parts), str(path)
 
 
-def _notes(name: str, copies: tuple[Utterance, ...], foreign: int) -> Iterator[str]:
+def _guess(emotion: str) -> str:
+    """The known emotion that one is nearly written like, as a question; else empty."""
+    near = difflib.get_close_matches(emotion, EMOTIONS, n=1, cutoff=0.8)
+    return f" Did you mean {near[0]}?" if near and emotion not in EMOTIONS else ""
+
+
+def _notes(
+    name: str, groups: Sequence[Sequence[Utterance]], copies: tuple[Utterance, ...], foreign: int
+) -> Iterator[str]:
+    for emotion in sorted({clip.emotion for group in groups for clip in group}):
+        if _guess(emotion):
+            yield f"{name}: {emotion!r} is a class of its own here.{_guess(emotion)}"
     if copies:
         yield (
             f"{name}: {len(copies)} further copies of clips already listed were ignored, "

@@ -107,6 +107,74 @@ def test_an_emotion_that_the_adapter_does_not_declare_is_refused(tmp_path):
     assert {clip.emotion for clip in Codes(tmp_path).list().utterances} == {"w"}
 
 
+def changed(**facts):
+    """EmoDB, but for what its clips are said to be."""
+
+    class Changed(CORPORA["emodb"]):
+        def parse(self, path):
+            return replace(super().parse(path), **facts)
+
+    return Changed
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("sex", "F", "female, male or None"),
+        ("speaker", "03", "`emodb_<speaker>`"),
+        ("speaker", "emodb_", "`emodb_<speaker>`"),
+        ("id", "03a01Fa", "`emodb/<stem>`"),
+        ("id", "emodb/", "`emodb/<stem>`"),
+        ("corpus", "emo", "`emodb`"),
+        ("age", "31", "whole years or None"),
+        ("language", "german", "a code of ISO 639-1 such as `en`, or None"),
+    ],
+)
+def test_a_fact_that_breaks_the_contract_is_refused_with_its_clip(key, value, rule, tmp_path):
+    path = min(synthetic.write_corpus("emodb", tmp_path))
+    with pytest.raises(SerError) as caught:
+        changed(**{key: value})(tmp_path).list()
+    told = f"gives {path} the {key} {value!r}; it must be {rule}. Mend `parse`."
+    assert str(caught.value) == f"Changed ({__name__}) {told}"
+    assert len(changed(sex=None, age=None, language=None)(tmp_path).list().utterances) == 14
+
+
+def test_a_word_that_is_nearly_an_emotion_is_asked_about(tmp_path):
+    synthetic.write_corpus("emodb", tmp_path)
+    corpus = changed(emotion="hapy")
+    with pytest.raises(SerError, match=r"\(neutral, .*\)\. Did you mean happy\? Let `parse`"):
+        corpus(tmp_path).list()
+    corpus.emotions = ("hapy",)
+    note = "emodb: 'hapy' is a class of its own here. Did you mean happy?"
+    assert corpus(tmp_path).list().notes == (note,)
+    corpus.emotions = ("longing",)
+    with pytest.raises(SerError, match=r"\(longing\)\. Did"):
+        corpus(tmp_path).list()
+
+
+def test_an_adapter_states_its_facts_when_it_is_defined():
+    from ser.corpora import Corpus
+
+    facts = {"name": "x", "title": "X", "licence": "", "citation": "", "parse": print}
+    with pytest.raises(SerError, match=rf"^Mine \({__name__}\) lacks url: every corpus sets name"):
+        type("Mine", (Corpus,), facts | {"__module__": __name__})
+    type("Mine", (Corpus,), facts | {"url": ""})
+    type("Between", (Corpus,), {})  # still abstract: those that derive from it state them
+
+
+def test_a_mistake_in_parse_names_the_file(tmp_path):
+    class Short(CORPORA["emodb"]):
+        def parse(self, path):
+            return {"03": "male"}[path.stem[:2]]
+
+    paths = synthetic.write_corpus("emodb", tmp_path)
+    with pytest.raises(SerError) as caught:
+        Short(tmp_path).list()
+    first = min(path for path in paths if not path.stem.startswith("03"))
+    told = f"{first}: Short ({__name__}) could not read its name: KeyError: '08' (test_contract.py"
+    assert str(caught.value).startswith(told)
+
+
 def test_hidden_files_are_not_audio(tmp_path):
     synthetic.write_corpus("emodb", tmp_path)
     (tmp_path / "wav" / "._03a01Fa.wav").write_bytes(b"AppleDouble")
