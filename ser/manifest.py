@@ -189,18 +189,27 @@ def _mark_duplicates(table: pd.DataFrame, corpora: Sequence[Corpus]) -> None:
         for twin in [one for one in ids if twins.get(one) in ids]:
             reason = f"{KNOWN}holds the same samples as {twins[twin]}"
             table.loc[ids.pop(twin), "problem"] = reason
-        emotions = {one: str(table.loc[row, "emotion"]) for one, row in ids.items()}
-        for one, reason in _duplicate_problems(emotions):
+        columns = table.loc[list(ids.values()), ["emotion", "corpus", "speaker"]]
+        facts = dict(zip(ids, columns.itertuples(index=False, name=None), strict=True))
+        for one, reason in _duplicate_problems(facts):
             table.loc[ids[one], "problem"] = reason
 
 
-def _duplicate_problems(emotions: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """(id, reason) of the clips to leave out among clips (id → emotion) of the same samples."""
-    first = min(emotions)
-    for one in sorted(emotions):
+def _duplicate_problems(facts: dict[str, tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
+    """(id, reason) of the clips to leave out among clips of the same samples.
+
+    `facts` is id → (emotion, corpus, speaker).
+    """
+    first = min(facts)
+    emotions = {one: emotion for one, (emotion, _, _) in facts.items()}
+    for one, (_, corpus, speaker) in sorted(facts.items()):
+        _, first_corpus, first_speaker = facts[first]
         if len(set(emotions.values())) > 1:
-            others = [f"{other} ({emotions[other]})" for other in sorted(emotions) if other != one]
+            others = [f"{other} ({emotions[other]})" for other in sorted(facts) if other != one]
             yield one, f"duplicate content with contradicting labels: also {', '.join(others)}"
+        elif corpus == first_corpus and speaker != first_speaker:
+            told = f"the same samples as {first}, by {first_speaker} there and by {speaker} here"
+            yield one, f"duplicate content under two speakers: {told}"
         elif one != first:
             yield one, f"duplicate content: the same samples as {first}"
 
@@ -229,11 +238,19 @@ def _report(table: pd.DataFrame, corpora: Sequence[Corpus], *, strict: bool) -> 
 
 
 def _name(problems: pd.DataFrame) -> str:
-    """One clause a kind of problem (what stands before its colon), with a few of its files."""
-    kinds = problems.groupby(problems["problem"].str.partition(":")[0])
+    """One clause a kind of problem (what stands before its colon), with a few of its files.
+
+    What follows the colon stands once where it is that of all of them, else beside each file.
+    """
     clauses = []
-    for _, group in kinds:
-        files = ", ".join(group["path"][:_SHOWN])
+    for kind, group in problems.groupby(problems["problem"].str.partition(":")[0]):
+        shared = group["problem"].nunique() == 1
+        head = group["problem"].iloc[0] if shared else kind
+        shown = group.head(_SHOWN)
+        files = ", ".join(
+            path if shared else f"{path} ({reason.partition(':')[2].strip()})"
+            for path, reason in zip(shown["path"], shown["problem"], strict=True)
+        )
         more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
-        clauses.append(f"{group['problem'].iloc[0]} ({len(group)} files: {files}{more})")
+        clauses.append(f"{head} ({len(group)} file{'s' * (len(group) > 1)}: {files}{more})")
     return "; ".join(clauses)

@@ -122,8 +122,21 @@ def test_duplicates_with_one_label_keep_the_first(tmp_path):
         synthetic.write_clip(root / f"{stem}.wav", wave)
     table = build("emodb", root, tmp_path / "cache").set_index("id")["problem"]
     assert table["emodb/03a01Fa"] == ""
-    for later in ("emodb/03a02Fb", "emodb/08a01Fa"):
-        assert table[later] == "duplicate content: the same samples as emodb/03a01Fa"
+    same = "the same samples as emodb/03a01Fa"
+    assert table["emodb/03a02Fb"] == f"duplicate content: {same}"
+    told = f"duplicate content under two speakers: {same}, by emodb_03 there and by emodb_08 here"
+    assert table["emodb/08a01Fa"] == told
+
+
+def test_each_duplicate_that_is_named_has_its_own_twin(tmp_path, caplog):
+    root, stems = tmp_path / "r", [f"03a0{k}" for k in (1, 2, 4, 5)]
+    for stem in stems:
+        wave = synthetic.tone(stem)
+        for take in "ab":
+            synthetic.write_clip(root / f"{stem}F{take}.wav", wave)
+    build("emodb", root, tmp_path / "cache")
+    named = [f"{root / stem}Fb.wav (the same samples as emodb/{stem}Fa)" for stem in stems[:3]]
+    assert f"): duplicate content (4 files: {', '.join(named)} and 1 more)" in caplog.text
 
 
 def test_duplicates_with_contradicting_labels_are_all_left_out(tmp_path):
