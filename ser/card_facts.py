@@ -1,7 +1,7 @@
 """What a model card states, each as a sentence that follows from the run's own files and data."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,7 @@ def _how_recorded(heard: pd.DataFrame) -> str:
 def _few(heard: pd.DataFrame, tested: pd.DataFrame) -> list[str]:
     speakers = heard["speaker"].nunique()
     limits = [f"{speakers} speakers were heard in training{_ages(heard)}."]
-    languages = sorted(heard["language"].dropna().unique())
-    if languages:
-        limits.append(f"Languages heard: {', '.join(languages)}. No other was tried in this run.")
+    limits += _languages(*(sorted(part["language"].dropna().unique()) for part in (heard, tested)))
     for corpus, clips in heard.groupby("corpus"):
         sentences = set(clips["text"].dropna())
         if 0 < len(sentences) <= FEW_SENTENCES:
@@ -136,6 +134,19 @@ def _few(heard: pd.DataFrame, tested: pd.DataFrame) -> list[str]:
                 f"and over.{again} How the model does on other words is not known."
             )
     return limits
+
+
+def _languages(heard: Sequence[str], tested: Sequence[str]) -> Iterator[str]:
+    """The languages of training and of the test clips, and which of them is in one part only."""
+    if not heard and not tested:
+        return
+    lists = [", ".join(part) or "unknown" for part in (heard, tested)]
+    told = "Languages heard: {}. Of the test clips: {}.".format(*lists)
+    for one, other, where in ((heard, tested, "tested"), (tested, heard, "heard in training")):
+        alone = [language for language in one if language not in other]
+        if alone:
+            told += f" Not known to be {where}: {', '.join(alone)}."
+    yield f"{told} How the model does in others is not known."
 
 
 def _ages(heard: pd.DataFrame) -> str:

@@ -84,6 +84,32 @@ def test_sentences_of_the_test_clips_are_compared() -> None:
     assert not any("Its test clips say" in limit for limit in apart)
 
 
+@pytest.mark.parametrize(
+    ("heard", "tested", "told"),
+    [
+        (["en"], ["en"], "Languages heard: en. Of the test clips: en. How the model does"),
+        (["en"], ["de", "en"],
+         "Languages heard: en. Of the test clips: de, en. Not known to be heard in training: de. "
+         "How the model does"),
+        (["de", "en"], ["de"],
+         "Languages heard: de, en. Of the test clips: de. Not known to be tested: en. "
+         "How the model does"),
+        (["en"], [None],
+         "Languages heard: en. Of the test clips: unknown. Not known to be tested: en. "
+         "How the model does"),
+        ([None], ["en"],
+         "Languages heard: unknown. Of the test clips: en. Not known to be heard in training: en. "
+         "How the model does"),
+    ],
+)  # fmt: skip
+def test_the_languages_heard_and_tested_are_those_of_the_clips(heard, tested, told) -> None:
+    rows = [("ravdess", "r1", "male", language, "calm") for language in (*heard, *tested)]
+    table = clips(*rows)
+    split = split_of(table[: len(heard)], table[len(heard) :])
+    limits = facts.limits_of(table, split, False, val_trained=False)
+    assert f"{told} in others is not known." in limits
+
+
 def test_validation_is_heard_only_by_what_was_fitted_on_it() -> None:
     ages = pd.array([20, 20, 64, 30, 30, 30], dtype="Int64")
     table = TWO_CORPORA.assign(age=ages, text=["a", "b", "c", None, None, None])
