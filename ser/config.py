@@ -1,7 +1,6 @@
 """What the scripts share: composing, checking and building from the configuration."""
 
 import ctypes
-import errno
 import functools
 import logging
 import os
@@ -9,17 +8,17 @@ import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from ser.errors import OptionError, SerError
-from ser.options import check_values, explained
+from ser.mistakes import mistake_of
+from ser.options import check_targets, check_values, explained
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +49,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 keep_freed_memory()
 
 _LIGHTNINGS = "MisconfigurationException"  # its module takes seconds to import
-_MLFLOWS = "MlflowException"  # likewise
 Job = Callable[[DictConfig], Any]
-_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 _failed: list[SerError] = []
-_FULL_DISK = (
-    "no space is left on its disk, or on that of the cache. Free some and go on: sweep.py by the "
-    "same command, train.py with resume= and the run folder."
-)
 
 
 def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
@@ -73,7 +66,7 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
             try:
                 return job(cfg)
             except Exception as error:
-                mistake = _mistake_of(error, cfg)
+                mistake = mistake_of(error, cfg)
                 if mistake is None:
                     raise
                 tell(mistake)
@@ -105,44 +98,6 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
         sys.exit(MISTAKE)
     if _failed:
         sys.exit(MISTAKE)
-
-
-def _mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
-    """What the user is told of an error; None where it is none of theirs."""
-    if _is_full_disk(error):
-        return SerError(f"{cfg.runs_root}: {_FULL_DISK}")
-    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-        return _unwritable(error, cfg)
-    mlflows = any(kind.__name__ == _MLFLOWS for kind in type(error).__mro__)
-    if mlflows and OmegaConf.select(cfg, "logger.uri"):
-        return SerError(
-            f"logger.uri={cfg.logger.uri}: MLflow cannot work with it ({error}). Give a database "
-            "such as sqlite:///FILE.db, or the address of a server that runs, or leave it out."
-        )
-    if isinstance(error, MissingMandatoryValue):
-        return SerError(
-            f"{error.full_key} has no default and was not given: add {error.full_key}=…"
-        )
-    return error if isinstance(error, (SerError, OmegaConfBaseException)) else None
-
-
-def _unwritable(error: OSError, cfg: DictConfig) -> SerError | None:
-    """Where what cannot be written lies in a folder that the user chooses."""
-    at = Path(error.filename or "").absolute()
-    for key in ("runs_root", "cache_root"):
-        root = OmegaConf.select(cfg, key)
-        if root is not None and at.is_relative_to(Path(root).absolute()):
-            return SerError(
-                f"{key}={root}: {error.filename} cannot be written ({error.strerror}). Make it "
-                f"writable, or name another folder: {key}=FOLDER."
-            )
-    return None
-
-
-def _is_full_disk(error: Exception) -> bool:
-    """Of the system, or of SQLite in MLflow's words."""
-    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-    return full or "disk is full" in str(error)
 
 
 def given_overrides() -> list[str]:
@@ -241,8 +196,9 @@ def settle_front_end(cfg: DictConfig) -> None:
     if set(given) != set(wanted):
         raise SerError(
             f"model={cfg.model.name} reads {_words(wanted)}, but feature="
-            f"{'+'.join(map(str, given.values()))} gives {_words(given)}. "
-            "Drop the feature= option: the model picks its own front-end."
+            f"{'+'.join(map(str, given.values()))} gives {_words(given)}. Drop the feature= option "
+            "if one was given: the model picks its own front-end, by `override "
+            f"/feature@_global_.feature` under defaults in conf/model/{cfg.model.name}.yaml."
         )
 
 
@@ -256,7 +212,17 @@ def trains(cfg: DictConfig) -> bool:
 
 
 def _stream(feature: DictConfig) -> Any:
-    return _class(feature.get("feature", feature)).stream  # SpeechOnly has its front-end's
+    """The stream of a front-end; SpeechOnly has its front-end's."""
+    from ser.features.base import Stream
+
+    own = feature.get("feature", feature)
+    stream = getattr(_class(own), "stream", None)
+    if stream not in get_args(Stream):
+        raise SerError(
+            f"{own._target_}: its class attribute `stream` is {stream!r}, but a feature gives one "
+            f"of the streams {', '.join(get_args(Stream))}. Choose one of them."
+        )
+    return stream
 
 
 def _swap_feature(
@@ -280,16 +246,36 @@ def check(cfg: DictConfig) -> None:
     OmegaConf.set_struct(cfg, False)
     cfg.dataset.root = str(Path(cfg.dataset.root).absolute())
     check_values(cfg)
+    check_targets(cfg)
     from ser.calibration import check_target  # numpy, which --help does without
 
     check_target(cfg.abstain.target_accuracy)
     if "mixed" in str(cfg.trainer.precision) and "fused" in cfg.optimizer:
         cfg.optimizer.fused = False  # Lightning refuses to clip such an optimizer's gradients there
     settle_front_end(cfg)
-    heard = {_stream(node) for node in cfg.feature.values()} & set(cfg.augment.streams)
+    heard = _copied_streams(cfg)
     if cfg.augment.copies and heard and not trains(cfg):
         log.info(
             "model=%s is fitted at once, on the clips as recorded: augment's copies are left out",
             cfg.model.name,
         )
         cfg.augment.copies = 0
+
+
+def _copied_streams(cfg: DictConfig) -> set[str]:
+    """The model's streams that get augmented copies; an unknown one would turn them off unseen."""
+    from ser.features.base import Stream
+
+    given, asked = {_stream(node) for node in cfg.feature.values()}, cfg.augment.streams
+    unknown = [stream for stream in asked if stream not in get_args(Stream)]
+    if unknown:
+        raise SerError(
+            f"augment.streams={list(asked)}: {', '.join(unknown)} is no stream. Choose among "
+            f"{', '.join(get_args(Stream))}; model={cfg.model.name} reads {_words(given)}."
+        )
+    if cfg.augment.copies and not given & set(asked):
+        log.warning(
+            "augment.streams=%s, but model=%s reads %s: no augmented copies are made.",
+            list(asked), cfg.model.name, _words(given),
+        )  # fmt: skip
+    return given & set(asked)

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import pydoc
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def check_kinds(cfg: DictConfig, overrides: Sequence[str], conf: Path, config_na
         default, value = (
             OmegaConf.select(node, key, throw_on_missing=False) for node in (base, cfg)
         )
-        rule = _rule(default, value)
+        rule = _rule(key, default, value)
         if rule and key.rpartition(".")[2] not in _WORDS_TOO:
             raise OptionError(f"{key}={value}: it must be {rule} (by default {_shown(default)}).")
 
@@ -46,8 +47,10 @@ def _chooses(word: str, conf: Path) -> bool:
     return "@" in word.partition("=")[0] or "/" in key or (conf / key).is_dir()
 
 
-def _rule(default: Any, value: Any) -> str:
+def _rule(key: str, default: Any, value: Any) -> str:
     """What the value would have to be; empty where it is that, or where anything may stand."""
+    if isinstance(default, DictConfig) and not isinstance(value, (DictConfig, type(None))):
+        return f"given by its parts, such as {key}.{next(iter(map(str, default)))}="
     if value is None:
         return ""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -116,6 +119,29 @@ def check_values(cfg: DictConfig) -> None:
             raise SerError(f"{option}={value}: it must be a whole number of at least 1.")
     _check_numbers(cfg)
     _check_pairs(cfg)
+
+
+def check_targets(cfg: DictConfig) -> None:
+    """Refuse a `_target_` that names nothing, by its key: what is built of it comes much later."""
+    for key in _keys(cfg):
+        if key.rpartition(".")[2] != "_target_":
+            continue
+        target = str(OmegaConf.select(cfg, key))
+        if callable(pydoc.locate(target)):
+            continue
+        module, _, name = target.rpartition(".")
+        if (home := pydoc.locate(module)) is None:
+            why = f"there is no module {module}."
+        else:
+            near = difflib.get_close_matches(name, dir(home), n=3, cutoff=0.7)
+            guess = f" Did you mean {' or '.join(near)}?" if near else ""
+            why = f"{module} has no class or function {name}.{guess}"
+        group, _, rest = key.partition(".")
+        file = f"the file of conf/{group}/ that was chosen" if rest else "conf/"
+        raise OptionError(
+            f"{key}={target}: {why} Mend it in {file}; a class is named by its own module or by "
+            "a package whose __init__ imports it."
+        )
 
 
 def _check_numbers(cfg: DictConfig) -> None:

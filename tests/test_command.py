@@ -16,6 +16,8 @@ def main(cfg):
         raise SerError("seed 1 is\\n   cursed")
     if cfg.seed == 2:
         return cfg.dataset.root
+    if cfg.seed == 7:
+        return cfg.dataset.labels
     if cfg.seed == 3:
         raise RuntimeError("(sqlite3.OperationalError) database or disk is full")
     if cfg.seed in (28, 13):
@@ -46,6 +48,11 @@ def test_a_mistake_ends_a_script_with_one_paragraph_and_status_2(tmp_path):
     done = run_script(tmp_path, "seed=2", "dataset=folder")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("\nerror: dataset.root has no default and was not given: add")
+    done = run_script(tmp_path, "seed=7", "~dataset.labels")
+    assert done.returncode == 2 and done.stderr == (
+        "\nerror: dataset.labels is missing: the file of conf/dataset/ that was chosen must set "
+        "it, as its neighbours do. Add the line, or give it: +dataset.labels=…\n"
+    )
     assert run_script(tmp_path, "seed=0").returncode == 0
 
 

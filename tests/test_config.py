@@ -36,25 +36,76 @@ def test_a_value_that_cannot_be_is_refused_by_name(option, value, rule):
     assert str(caught.value) == f"{option}={value}{between}{rule}"
 
 
+DROP = (
+    "Drop the feature= option if one was given: the model picks its own front-end, by `override "
+    "/feature@_global_.feature` under defaults in conf/model/{}.yaml."
+)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         ("model=wav2vec2 feature=mfcc",
          "model=wav2vec2 reads embedding, but feature=mfcc gives frames. "
-         "Drop the feature= option: the model picks its own front-end."),
+         + DROP.format("wav2vec2")),
         ("model=tim feature=mfcc_embedding_speech",
          "model=tim reads frames, but feature=mfcc+embedding gives embedding and frames. "
-         "Drop the feature= option: the model picks its own front-end."),
+         + DROP.format("tim")),
         ("model=ensemble feature=mfcc",
          "model=ensemble reads embedding and embedding_whole and frames, but feature=mfcc gives "
          "frames. "
-         "Drop the feature= option: the model picks its own front-end."),
+         + DROP.format("ensemble")),
     ],
 )  # fmt: skip
 def test_a_front_end_that_does_not_fit_is_refused_by_name(words, text):
     with pytest.raises(SerError) as caught:
         checked(*words.split())
     assert str(caught.value) == text
+
+
+def test_a_feature_gives_a_stream_that_there_is(monkeypatch):
+    for wrong in ("frame", None):
+        monkeypatch.setattr("ser.features.MfccProsody.stream", wrong)
+        with pytest.raises(SerError) as caught:
+            checked("model=tim")
+        rule = f"its class attribute `stream` is {wrong!r}, but a feature gives one of the streams"
+        streams = "frames, embedding, embedding_whole, waveform"
+        assert str(caught.value).startswith(f"ser.features.MfccProsody: {rule} {streams}.")
+
+
+def test_streams_to_augment_are_those_that_there_are_and_the_model_reads(caplog):
+    with pytest.raises(SerError) as caught:
+        checked("model=tim", "augment=waveform", "augment.streams=[frame]")
+    assert str(caught.value) == (
+        "augment.streams=['frame']: frame is no stream. Choose among frames, embedding, "
+        "embedding_whole, waveform; model=tim reads frames."
+    )
+    checked("model=tim", "augment=waveform")
+    checked("model=tim", "augment=robust")
+    assert not caplog.messages
+    checked("model=wav2vec2", "augment=waveform")
+    told = "but model=wav2vec2 reads embedding: no augmented copies are made."
+    assert caplog.messages == [f"augment.streams=['frames'], {told}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "target", "told"),
+    [
+        ("model._target_", "ser.models.tim.TimNt",
+         "ser.models.tim has no class or function TimNt. Did you mean TimNet? Mend it in the file "
+         "of conf/model/ that was chosen; a class is named by its own module or by a package "
+         "whose __init__ imports it."),
+        ("feature.mfcc.feature._target_", "ser.features.Gammatone",
+         "ser.features has no class or function Gammatone. Mend it in the file of conf/feature/"),
+        ("scheduler._target_", "ser.schedule.cosine",
+         "there is no module ser.schedule. Mend it in the file of conf/scheduler/"),
+        ("split._target_", "ser.splits.speakers", "ser.splits has no class or function speakers."),
+    ],
+)  # fmt: skip
+def test_a_target_that_names_nothing_is_refused_by_its_key(key, target, told):
+    with pytest.raises(SerError) as caught:
+        checked("model=tim", f"{key}={target}")
+    assert str(caught.value).startswith(f"{key}={target}: {told}")
 
 
 @pytest.mark.parametrize(

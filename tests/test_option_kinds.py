@@ -36,6 +36,8 @@ def checked_kinds(*words: str, config: str = "train") -> None:
         ("split.val_fraction=abc", "a number"),
         ("split.fold=one", "a whole number"),
         ("model.wav2vec2.dropout=high", "a number"),
+        ("loss=focal", "given by its parts, such as loss.label_smoothing= (by default {"),
+        ("monitor=val/war", "given by its parts, such as monitor.metric="),
     ],
 )
 def test_a_value_of_another_kind_is_refused_with_its_default(hydra_ready, word, rule):

@@ -91,8 +91,8 @@ def stream_shape(model: str, streams: Streams, name: str) -> tuple[int, ...]:
     if name not in streams:
         given = ", ".join(sorted(streams)) or "nothing"
         raise SerError(
-            f"{model} reads {name}, but the feature gives {given}. Drop the `feature=` override: "
-            "the model picks its own front-end."
+            f"{model} reads {name}, but the feature gives {given}. Drop the feature= option if one "
+            "was given, or choose another under `defaults` in the model's file of conf/model/."
         )
     return streams[name]
 

@@ -1,0 +1,66 @@
+"""What a user is told of an error: of ours, and of those that others raise at the user's doing."""
+
+import errno
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from ser.errors import SerError
+
+_MLFLOWS = "MlflowException"  # its module takes seconds to import
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+_FULL_DISK = (
+    "no space is left on its disk, or on that of the cache. Free some and go on: sweep.py by the "
+    "same command, train.py with resume= and the run folder."
+)
+
+
+def mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
+    """What the user is told of an error; None where it is none of theirs."""
+    if _is_full_disk(error):
+        return SerError(f"{cfg.runs_root}: {_FULL_DISK}")
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return _unwritable(error, cfg)
+    mlflows = any(kind.__name__ == _MLFLOWS for kind in type(error).__mro__)
+    if mlflows and OmegaConf.select(cfg, "logger.uri"):
+        return SerError(
+            f"logger.uri={cfg.logger.uri}: MLflow cannot work with it ({error}). Give a database "
+            "such as sqlite:///FILE.db, or the address of a server that runs, or leave it out."
+        )
+    if isinstance(error, MissingMandatoryValue):
+        return SerError(
+            f"{error.full_key} has no default and was not given: add {error.full_key}=…"
+        )
+    if isinstance(error, (ConfigAttributeError, ConfigKeyError)) and error.full_key:
+        group, _, rest = error.full_key.partition(".")
+        where = f"the file of conf/{group}/ that was chosen" if rest else "the file in conf/"
+        return SerError(
+            f"{error.full_key} is missing: {where} must set it, as its neighbours do. Add the "
+            f"line, or give it: +{error.full_key}=…"
+        )
+    return error if isinstance(error, (SerError, OmegaConfBaseException)) else None
+
+
+def _unwritable(error: OSError, cfg: DictConfig) -> SerError | None:
+    """Where what cannot be written lies in a folder that the user chooses."""
+    at = Path(error.filename or "").absolute()
+    for key in ("runs_root", "cache_root"):
+        root = OmegaConf.select(cfg, key)
+        if root is not None and at.is_relative_to(Path(root).absolute()):
+            return SerError(
+                f"{key}={root}: {error.filename} cannot be written ({error.strerror}). Make it "
+                f"writable, or name another folder: {key}=FOLDER."
+            )
+    return None
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Of the system, or of SQLite in MLflow's words."""
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    return full or "disk is full" in str(error)
