@@ -120,7 +120,9 @@ def compute_copies(
     cfg: DictConfig, features: Sequence[Feature], table: pd.DataFrame
 ) -> dict[str, list[FeatureStore]]:
     """The augmented copies of these clips: `augment.copies` stores of each chosen stream."""
-    augment = build(cfg.augment.waveform).with_voices(voices_of(table))
+    augment = build(cfg.augment.waveform)
+    if hasattr(augment, "with_voices"):
+        augment = augment.with_voices(voices_of(table))
     chosen = [feature for feature in features if feature.stream in cfg.augment.streams]
     copies: dict[str, list[FeatureStore]] = {feature.stream: [] for feature in chosen}
     for copy in range(cfg.augment.copies):

@@ -22,7 +22,11 @@ SPEED_STEPS = 20  # of 5 %: the resampling kernel of 1.05 is small, that of 1.04
 
 
 class WaveformChange(Protocol):
-    """What `Augmented` does to each clip: an augmentation, or a condition of an evaluation."""
+    """What `Augmented` does to each clip: an augmentation, or a condition of an evaluation.
+
+    An augmentation that mixes other voices in also has `with_voices(voices)`, which gives the same
+    with the voices of the clips trained on; others need no such method.
+    """
 
     def settings(self) -> Mapping[str, Any]:
         """All that determines the numbers."""
@@ -60,10 +64,6 @@ class WaveformAugment:
         """All that determines the numbers."""
         ranges = {name: list(values) for name, values in self.ranges.items()}
         return {"probability": self.probability, **ranges, "version": 1}
-
-    def with_voices(self, voices: Voices) -> "WaveformAugment":
-        """The same: it mixes no voices in."""
-        return self
 
     def __call__(
         self, waveform: np.ndarray, sample_rate_hz: int, seed: int, key: str = ""
