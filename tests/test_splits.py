@@ -1,5 +1,8 @@
 """Who is tested: the policies of conf/split on small tables."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pandas as pd
 import pytest
 from split_tables import (
@@ -14,7 +17,8 @@ from split_tables import (
 )
 
 from ser.errors import SerError
-from ser.splits import check_classes
+from ser.splits import SplitPolicy, check_classes
+from ser.splits.base import Division
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -218,3 +222,22 @@ def test_random_is_stratified_by_corpus_and_label() -> None:
 def test_folds_of_takes_the_table_that_split_takes(option: str) -> None:
     table = table_for(option)
     assert policy_of(option).folds_of(table) == split_of(option, table).n_folds
+
+
+@pytest.mark.parametrize("collect", [list, tuple, pd.Series])
+def test_a_division_may_hold_its_ids_in_any_collection(collect: Callable[..., Any]) -> None:
+    class Named(SplitPolicy):
+        def count_folds(self, table: pd.DataFrame) -> int:
+            return 1
+
+        def divide(self, table: pd.DataFrame) -> Division:
+            val, test = (
+                table.loc[table["speaker"] == f"savee_{who}", "id"] for who in ("JE", "KL")
+            )
+            return Division(collect(val), collect(test), val_shares_speakers=False)
+
+    table = table_of("savee")
+    split = Named("named", 0).split(table)
+    assert speakers_of(split.train, table) == {"savee_DC", "savee_JK"}
+    assert speakers_of(split.val, table) == {"savee_JE"}
+    assert split.test == tuple(sorted(table.loc[table["speaker"] == "savee_KL", "id"]))

@@ -50,10 +50,10 @@ class Split:
 
 
 class Division(NamedTuple):
-    """What a policy takes out of the table; the rest is train."""
+    """The ids that a policy takes out of the table, in any order; the rest is train."""
 
-    val: frozenset[str]
-    test: frozenset[str]
+    val: Collection[str]
+    test: Collection[str]
     val_shares_speakers: bool
 
 
@@ -91,13 +91,14 @@ class SplitPolicy(ABC):
         n_folds = self.count_folds(rows)
         self._check_fold(n_folds)
         division = self.divide(rows)
+        val, test = frozenset(division.val), frozenset(division.test)
         split = Split(
             name=self.name,
             fold=self.fold,
             n_folds=n_folds,
-            train=tuple(i for i in rows["id"] if i not in division.val | division.test),
-            val=tuple(sorted(division.val)),
-            test=tuple(sorted(division.test)),
+            train=tuple(i for i in rows["id"] if i not in val | test),
+            val=tuple(sorted(val)),
+            test=tuple(sorted(test)),
             shares_speakers=self.shares_speakers,
             val_shares_speakers=division.val_shares_speakers,
         )
@@ -204,7 +205,7 @@ def _check_content(one: pd.DataFrame, other: pd.DataFrame, where: str) -> None:
 def _raise_if_shared(one: set[str], other: set[str], what: str, fix: str) -> None:
     shared = sorted(one & other)
     if shared:
-        raise LeakError(f"{what} {shorten(shared)}; {len(shared)} in all. {fix}")
+        raise LeakError(f"{what} {shorten(shared)}. {fix}")
 
 
 def check_classes(split: Split, table: pd.DataFrame, classes: Collection[str]) -> None:
