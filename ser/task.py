@@ -128,16 +128,6 @@ class EmotionClassifier(pl.LightningModule):
                     f"nothing is learned from a loss that is no finite number. {_WAYS_OUT}"
                 )
 
-    def on_predict_epoch_end(self) -> None:
-        """Refuse to have answers scored that are no numbers."""
-        answers = torch.cat([p for _, _, p in self.trainer.predict_loop.predictions])
-        wrong = int((~answers.isfinite().all(1)).sum())
-        if wrong:
-            raise SerError(
-                f"{self._culprit()} gave {wrong} of {len(answers)} clips probabilities that are no "
-                f"finite numbers, which cannot be scored. {_WAYS_OUT}"
-            )
-
     def _log_counts(self, part: str, figures: dict[str, Callable[[Any], float]]) -> None:
         counter = self._train_counts if part == "train" else self._val_counts
         if not counter.update_called:

@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 
 from ser.batch import Batch
+from ser.errors import SerError
 from ser.scoring import figures_of, predict_clips, write_curves, write_predictions
 
 CLASSES = ("neutral", "happy", "sad")
@@ -49,11 +50,10 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(columns, index=[10, 11, 12, 13])
 
 
-@pytest.fixture
-def predictions(table) -> pd.DataFrame:
+def answered(table: pd.DataFrame, probabilities: torch.Tensor) -> pd.DataFrame:
     target = torch.zeros(2, dtype=torch.long)
     batches = [
-        Batch(index=ROWS[part], target=target, embedding=PROBABILITIES[part])
+        Batch(index=ROWS[part], target=target, embedding=probabilities[part])
         for part in (slice(0, 2), slice(2, 4))
     ]
     loader = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
@@ -62,6 +62,19 @@ def predictions(table) -> pd.DataFrame:
         enable_model_summary=False,
     )  # fmt: skip
     return predict_clips(trainer, Known(), loader, table, CLASSES)
+
+
+@pytest.fixture
+def predictions(table) -> pd.DataFrame:
+    return answered(table, PROBABILITIES)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_probabilities_that_are_no_numbers_are_refused(table, value):
+    broken = PROBABILITIES.clone()
+    broken[1, 2] = value
+    with pytest.raises(SerError, match="^SimpleNamespace gave 1 of 4 clips probabilities that are"):
+        answered(table, broken)
 
 
 def test_each_clip_gets_its_own_answer(predictions):

@@ -248,9 +248,6 @@ def test_a_loss_that_is_no_number_ends_the_training():
         trainer, loader = trainer_and_loader()
         with pytest.raises(SerError, match=rf"{name}: {part}/loss is nan in epoch 1, .*optimizer"):
             trainer.fit(task_of(model), loader, loader)
-    one_clip = Broken(lambda logits: logits.index_fill(0, torch.tensor([2]), torch.nan))
-    with pytest.raises(SerError, match=f"{name} gave 2 of 8 clips probabilities that are no"):
-        trainer.predict(task_of(one_clip), loader)
 
 
 @pytest.mark.parametrize(
