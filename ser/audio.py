@@ -4,84 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
-from ser.errors import SerError
-from ser.mp3 import cut_short
+from ser.probe import check_mix, read_audio
 
 Waveform = npt.NDArray[np.float32]
 """Mono samples: float32, (samples,), full scale is 1."""
 
 SAMPLE_RATE_HZ = 16_000
 """What every speech encoder here was trained on, and the rate of all features that do not say."""
-
-_INT16_STEP = np.float32(2.0**-15)
-
-_LFS_POINTER = b"version https://git-lfs"
-
-
-def read_audio(path: Path) -> tuple[npt.NDArray[np.float32], int]:
-    """Decode a WAV, FLAC, OGG or MP3 file.
-
-    Returns:
-        Samples (samples, channels), full scale is 1, and the sample rate in hertz.
-
-    Raises:
-        SerError: the file is missing, a folder, a git-lfs pointer, not audio, holds no samples or
-            some that are not finite, or is an MP3 of which only the beginning can be decoded.
-    """
-    if path.is_dir():
-        raise SerError(f"{path} is a folder: name a file in it.")
-    if not path.is_file():
-        raise SerError(
-            f"{path}: there is no such file. The manifest may be older than the folder: list the "
-            "corpus again, or mend the path."
-        )
-    try:
-        with soundfile.SoundFile(path) as file:
-            samples, rate = _decode(file), int(file.samplerate)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise SerError(_unreadable(path, error)) from error
-    if len(samples) == 0:
-        raise SerError(f"{path}: the file decodes to no samples. Remove it or fetch it again.")
-    if lost := cut_short(path, len(samples)):
-        raise SerError(f"{path}: {lost}.")
-    return samples, rate
-
-
-def _decode(file: soundfile.SoundFile) -> npt.NDArray[np.float32]:
-    """All samples (samples, channels), full scale is 1.
-
-    16-bit files are scaled here: libsndfile took .84 ms for 3.3 s at 48 kHz to give floats, .20
-    for integers and their conversion, and the numbers are the same.
-    """
-    samples: npt.NDArray[np.float32]
-    if file.subtype != "PCM_16":
-        samples = file.read(dtype="float32", always_2d=True)
-        if not np.isfinite(samples).all():
-            raise SerError(
-                f"{file.name}: holds samples that are not finite (NaN or infinity in a float "
-                "file). Remove it or fetch it again."
-            )
-        return samples
-    samples = file.read(dtype="int16", always_2d=True).astype(np.float32)
-    samples *= _INT16_STEP
-    return samples
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(len(_LFS_POINTER))
-    except OSError as denied:
-        return f"{path}: cannot be opened ({denied.strerror}). Make it readable, or leave it out."
-    if beginning == _LFS_POINTER:
-        return (
-            f"{path}: this is a git-lfs pointer and not the audio. Run `git lfs pull` in the "
-            "clone, or download the corpus with `ser data download`."
-        )
-    return f"{path}: cannot be decoded as audio ({error}). Remove it or fetch it again."
 
 
 def mix_down(samples: npt.NDArray[np.float32]) -> Waveform:
@@ -124,10 +55,11 @@ def load_waveform(
             of the peak.
 
     Raises:
-        SerError: as `read_audio`.
+        SerError: the file cannot be used (docs/data.md), or is too short or silent once mixed down.
     """
     samples, rate = read_audio(path)
     waveform = np.ascontiguousarray(mix_down(samples))
+    check_mix(path, samples, waveform, rate)
     if many and rate == 3 * sample_rate_hz:
         from ser.decimate import third_of  # numba takes a while
 

@@ -4,8 +4,6 @@ libsndfile takes the length of such a file from its first bit rate and stops the
 bit rate that begins high it loses the end, without a word.
 """
 
-from pathlib import Path
-
 _KBITS = {
     True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -18,14 +16,9 @@ SLACK_FRAMES = 8
 """What a decoder may leave out for good reason: the header's own frame, and the encoder's delay."""
 
 
-def cut_short(path: Path, decoded: int) -> str:
-    """What is wrong where an MP3's frames hold more than the samples `decoded`, else nothing.
-
-    Files of other formats are never read.
-    """
-    if path.suffix.lower() != ".mp3":
-        return ""
-    frames, samples_each = _count_frames(path.read_bytes())
+def cut_short(content: bytes, decoded: int) -> str:
+    """What is wrong where an MP3's frames hold more than the samples `decoded`, else nothing."""
+    frames, samples_each = _count_frames(content)
     if decoded >= (frames - SLACK_FRAMES) * samples_each:
         return ""
     return (
@@ -34,11 +27,8 @@ def cut_short(path: Path, decoded: int) -> str:
     )
 
 
-def length_is_guessed(path: Path) -> bool:
-    """Whether this is an MP3 whose first frame does not say how long it is."""
-    if path.suffix.lower() != ".mp3":
-        return False
-    content = path.read_bytes()
+def length_is_guessed(content: bytes) -> bool:
+    """Whether the first frame of an MP3 does not say how long it is."""
     place = _start(content)
     header = _read_header(content[place : place + 4])
     first = content[place : place + header[0]] if header else b""

@@ -64,7 +64,7 @@ def test_truncated_wav_says_how_much_is_missing(tmp_path):
     reason = problem_of(synthetic.truncate(path))
     assert reason.startswith("truncated: the header promises 32000 bytes of audio, the file holds")
     path.write_bytes(path.read_bytes()[:30])
-    assert problem_of(path) == "truncated: the file ends before its audio begins"
+    assert problem_of(path) == "truncated: the file ends before its audio begins; fetch it again"
 
 
 def test_streamed_wav_is_not_truncated(tmp_path):
@@ -84,7 +84,7 @@ def test_other_broken_files(tmp_path):
     soundfile.write(noise, np.array([0.1, np.nan, np.inf], dtype=np.float32), 16000, "FLOAT")
     synthetic.write_clip(header, np.zeros(0, dtype=np.float32))
     pointer = synthetic.write_pointer(tmp_path / "f.wav")
-    assert problem_of(empty).startswith("zero-length: the file has 0 bytes")
+    assert problem_of(empty).startswith("zero-length: the file is empty (0 bytes)")
     assert problem_of(text).startswith("unreadable: ")
     assert problem_of(silent).startswith("all-zero")
     assert problem_of(noise).startswith("non-finite")

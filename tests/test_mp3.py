@@ -8,7 +8,7 @@ import soundfile
 
 from ser.audio import read_audio
 from ser.errors import SerError
-from ser.mp3 import cut_short, length_is_guessed
+from ser.mp3 import cut_short
 from ser.probe import probe_file
 
 
@@ -64,9 +64,11 @@ def test_a_bit_rate_that_falls_does(tag, tmp_path):
         read_audio(path)
 
 
-def test_other_files_are_not_looked_at(tmp_path):
-    assert cut_short(tmp_path / "absent.wav", 0) == ""
-    for name, content in (("none.mp3", b""), ("text.mp3", b"no audio at all"), ("tag.mp3", b"ID3")):
-        (tmp_path / name).write_bytes(content)
-        assert cut_short(tmp_path / name, 0) == ""
-    assert not length_is_guessed(tmp_path / "absent.wav")
+@pytest.mark.parametrize("content", [b"", b"no audio at all", b"ID3"])
+def test_what_holds_no_frame_is_not_cut_short(content):
+    assert cut_short(content, 0) == ""
+
+
+def test_the_format_decides_and_not_the_name(tmp_path):
+    path = without_header(write_mp3(tmp_path / "a.mp3", falls=True)).rename(tmp_path / "b.wav")
+    assert probe_file(path).problem.startswith("cut short: an MP3 of variable bit rate")

@@ -1,0 +1,101 @@
+"""What makes one file unusable: reading it and probing it refuse the same."""
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import synthetic
+
+from ser.audio import load_waveform
+from ser.errors import SerError
+from ser.probe import probe_file
+
+VOICE = synthetic.tone("a", seconds=0.5)
+
+
+def refused(path: Path) -> str:
+    """The problem of a file, which reading it raises too."""
+    problem = probe_file(path).problem
+    with pytest.raises(SerError) as caught:
+        load_waveform(path)
+    assert str(caught.value) == f"{path}: {problem.partition(': ')[2]}."
+    return problem
+
+
+def written(path: Path, samples: np.ndarray, rate_hz: int = 16_000, **options: str) -> Path:
+    soundfile.write(path, samples, rate_hz, **options)
+    return path
+
+
+def patched(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_silence(subtype, tmp_path):
+    dither = np.random.default_rng(0).integers(-2, 3, 8000) / 32768
+    path = written(tmp_path / "a.wav", dither, subtype=subtype)
+    assert refused(path) == "all-zero: the file is silent: give one that holds speech"
+    dither[1] = 3 / 32768  # one sample that the first look passes over
+    assert probe_file(written(path, dither, subtype=subtype)).problem == ""
+    assert len(load_waveform(path)) == 8000
+
+
+def test_channels_that_cancel(tmp_path):
+    path = written(tmp_path / "a.wav", np.stack([VOICE, -VOICE], axis=1))
+    assert refused(path).startswith("all-zero: silent once its channels are mixed down: they canc")
+    written(path, np.stack([VOICE, 0 * VOICE], axis=1))
+    assert probe_file(path).problem == ""
+
+
+@pytest.mark.parametrize(("rate_hz", "least"), [(16_000, 320), (44_100, 882)])
+def test_a_few_milliseconds(rate_hz, least, tmp_path):
+    path = written(tmp_path / "a.wav", VOICE[:least], rate_hz)
+    assert probe_file(path).problem == ""
+    written(path, VOICE[: least - 1], rate_hz)
+    assert refused(path).startswith("too short: lasts ")
+    assert "20 ms are the least" in refused(written(path, VOICE[:1], rate_hz))
+
+
+@pytest.mark.parametrize(("suffix", "options"), [
+    ("wav", {}), ("wav", {"subtype": "FLOAT"}), ("flac", {}), ("mp3", {}), ("ogg", {}),
+])  # fmt: skip
+def test_half_a_file(suffix, options, tmp_path):
+    path = synthetic.truncate(written(tmp_path / f"a.{suffix}", VOICE, **options))
+    assert refused(path).startswith(("truncated: ", "unreadable: cannot be decoded"))
+
+
+def test_a_wav_that_its_recorder_never_closed(tmp_path):
+    path = written(tmp_path / "a.wav", VOICE)
+    patched(path, lambda b: b[:40] + struct.pack("<I", 0) + b[44:])
+    expected = "zero-length: the header says that there is no audio, 16000 bytes follow"
+    assert refused(path).startswith(expected)
+
+
+@pytest.mark.parametrize(("content", "told"), [
+    (b"", "zero-length: the file is empty"),
+    (b"\0\0\0 ftypM4A \0\0\0\0", "unreadable: holds MPEG-4 audio"),
+    (b"\x89PNG\r\n\x1a\n", "unreadable: cannot be decoded as audio"),
+])  # fmt: skip
+def test_what_is_no_audio(content, told, tmp_path):
+    (tmp_path / "a.wav").write_bytes(content)
+    assert refused(tmp_path / "a.wav").startswith(told)
+
+
+def test_what_is_no_file(tmp_path):
+    assert refused(tmp_path / "a.wav") == "unreadable: there is no such file; mend the path"
+    (tmp_path / "b.wav").symlink_to("c.wav")
+    assert refused(tmp_path / "b.wav").startswith("unreadable: a link to c.wav, which does not ex")
+    assert refused(tmp_path).startswith("unreadable: is a folder")
+    (tmp_path / "d.raw").write_bytes(bytes(9))
+    assert refused(tmp_path / "d.raw").startswith("unreadable: cannot be decoded")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    assert refused(tmp_path / "a.wav").startswith("unreadable: is no regular file (a pipe")
