@@ -12,6 +12,8 @@ _KBITS = {
 _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _LAYER_3 = 1
 _ID3_BYTES = 10
+_MOST_JUNK = 65_536
+"""Bytes before the first frame that are searched for it."""
 SLACK_FRAMES = 8
 """What a decoder may leave out for good reason: the header's own frame, and the encoder's delay."""
 
@@ -48,11 +50,24 @@ def _count_frames(content: bytes) -> tuple[int, int]:
 
 
 def _start(content: bytes) -> int:
-    """Past the ID3v2 tag, whose size has seven bits a byte."""
-    if content[:3] != b"ID3" or len(content) < _ID3_BYTES:
-        return 0
+    """The first frame: past all ID3v2 tags, and past junk, which no second frame follows."""
+    place = 0
+    while content[place : place + 3] == b"ID3" and len(content) >= place + _ID3_BYTES:
+        place += _tag_bytes(content[place : place + _ID3_BYTES])
+    sync = content.find(0xFF, place, place + _MOST_JUNK)
+    while sync >= 0:
+        if header := _read_header(content[sync : sync + 4]):
+            after = sync + header[0]
+            if after >= len(content) or _read_header(content[after : after + 4]):
+                return sync
+        sync = content.find(0xFF, sync + 1, place + _MOST_JUNK)
+    return place
+
+
+def _tag_bytes(head: bytes) -> int:
+    """Of an ID3v2 tag with its head: its size has seven bits a byte."""
     size = 0
-    for byte in content[6:_ID3_BYTES]:
+    for byte in head[6:]:
         size = size << 7 | byte & 0x7F
     return _ID3_BYTES + size
 

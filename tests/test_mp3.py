@@ -55,13 +55,24 @@ def test_a_file_that_says_how_long_it_was_is_truncated(tmp_path):
     assert probe_file(path).problem.startswith("truncated: the header promises 96000 samples")
 
 
-@pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)])
+TAG = b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)
+PICTURE = b"ID3\x04\x00\x00\x00\x08\x00\x00" + bytes(8 << 14)  # more than is searched
+# a frame's header that no second one follows
+JUNK = bytes(99) + b"\xff\xf3\x84\xc4" + bytes(99)
+
+
+@pytest.mark.parametrize("tag", [b"", TAG, TAG + TAG, JUNK, TAG + JUNK])
 def test_a_bit_rate_that_falls_does(tag, tmp_path):
     path = without_header(write_mp3(tmp_path / "a.mp3", falls=True))
     path.write_bytes(tag + path.read_bytes())
     assert probe_file(path).problem.startswith("cut short: an MP3 of variable bit rate")
     with pytest.raises(SerError, match=r"bare\.mp3: an MP3 .* of about 97\d\d\d samples .* FLAC"):
         read_audio(path)
+
+
+def test_frames_are_counted_past_a_tag_that_is_more_than_is_searched(tmp_path):
+    content = write_mp3(tmp_path / "a.mp3", falls=True).read_bytes()
+    assert cut_short(TAG + PICTURE + content, 5000) == cut_short(content, 5000) != ""
 
 
 @pytest.mark.parametrize("content", [b"", b"no audio at all", b"ID3"])
