@@ -181,8 +181,8 @@ def choose_abstention(
 
 
 def is_uncertain(confidence: npt.ArrayLike, below: float) -> Flags:
-    """Which clips are left unanswered; all of them at NEVER."""
-    return np.asarray((np.asarray(confidence) < below) | (below >= NEVER), dtype=bool)
+    """Which clips are left unanswered: NaN too, and all of them at NEVER."""
+    return np.asarray(~(np.asarray(confidence) >= below) | (below >= NEVER), dtype=bool)
 
 
 def check_target(target_accuracy: float | None) -> None:

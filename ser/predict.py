@@ -1,6 +1,6 @@
 """Audio in, emotions out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from ser.data import PADDED, pad
 from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
+
+Answer = tuple[str, np.ndarray]
+"""The name of a file, and its probabilities (classes,)."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,33 @@ class Recognizer:
         """A row for each file: path, prediction, confidence, probability_<class>.
 
         A model with enrolment takes all of them for one speaker's and adapts to them first.
-        `on_error` is told of each file that cannot be read, and such a file has no row.
+        `on_error` is told of each file that cannot be read or that the model gives no numbers for,
+        and such a file has no row.
 
-        Raises SerError naming the file that cannot be read, where there is no `on_error`.
+        Raises SerError naming such a file, where there is no `on_error`.
         """
+        return self.table(self.answers(paths, on_error))
+
+    def answers(
+        self, paths: Sequence[Path], on_error: Callable[[SerError], None] | None = None
+    ) -> Iterator[Answer]:
+        """What `predict_files` makes its table of, each answer as soon as it is there."""
         read = self._read(paths, on_error)
         # one by one: memory does not grow with the number of files
         batches = [list(read)] if self.model.adapts else ([pair] for pair in read)
-        names: list[str] = []
-        rows = [np.empty((0, len(self.classes)))]
         for batch in filter(None, batches):
             keys, clips = zip(*batch, strict=True)
-            rows.append(self.predict_waveforms(clips, keys))
-            names += keys
-        probabilities = np.concatenate(rows)
+            for key, row in zip(keys, self.predict_waveforms(clips, keys), strict=True):
+                if np.isfinite(row).all():
+                    yield key, row
+                else:
+                    _refuse(_no_numbers(key), on_error)
+
+    def table(self, answers: Iterable[Answer]) -> pd.DataFrame:
+        """The table of `predict_files`."""
+        answers = list(answers)
+        names = [name for name, _ in answers]
+        probabilities = np.array([row for _, row in answers]).reshape(-1, len(self.classes))
         best = probabilities.argmax(1)
         return pd.DataFrame(
             {
@@ -72,9 +88,7 @@ class Recognizer:
             try:
                 clip = {rate: load_waveform(path, rate) for rate in rates}
             except SerError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
+                _refuse(error, on_error)
                 continue
             yield str(path), clip
 
@@ -115,3 +129,16 @@ class Recognizer:
             logits = self.model(batch)
         probabilities = logits.float().softmax(1).cpu().numpy()
         return apply_temperature(probabilities, self.temperature)
+
+
+def _refuse(error: SerError, on_error: Callable[[SerError], None] | None) -> None:
+    if on_error is None:
+        raise error
+    on_error(error)
+
+
+def _no_numbers(name: str) -> SerError:
+    return SerError(
+        f"{name}: the model's probabilities are not finite (NaN). Listen to the file; if others "
+        "have it too, the checkpoint's weights are broken: take another, or train again."
+    )

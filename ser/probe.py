@@ -24,6 +24,8 @@ _INT16_STEP = np.float32(2.0**-15)
 _POINTER = b"version https://git-lfs"
 _SILENCE_PEAK = 2 / 32768
 """At most the two lowest steps of 16-bit audio: what is left of digital silence after dither."""
+_MOST_PEAK = 100
+"""Of float samples: 40 dB beyond full scale, which a careless gain may do; integers reach more."""
 _LEAST_S = 0.02
 """A clip must hold: a period of a low voice, a frame of the speech encoders."""
 _STRIDE = 61
@@ -129,13 +131,25 @@ def _decode(path: Path, file: soundfile.SoundFile) -> _Samples:
     if frames < promised:
         why = f"the header promises {promised} samples, {frames} could be decoded; fetch it again"
         raise UnusableError(path, "truncated", why)
-    if file.subtype != "PCM_16" and not np.isfinite(samples).all():
+    if file.subtype in ("FLOAT", "DOUBLE"):
+        _check_floats(path, samples)
+    return samples
+
+
+def _check_floats(path: Path, samples: _Samples) -> None:
+    peak = _peak(samples)
+    if not np.isfinite(peak):
         why = (
             "holds samples that are not finite (NaN or infinity in a float file); remove it or "
             "fetch it again"
         )
         raise UnusableError(path, "non-finite", why)
-    return samples
+    if peak > _MOST_PEAK:
+        why = (
+            f"its float samples reach {peak:.3g}, where full scale is 1 and {_MOST_PEAK} is the "
+            "most: divide them by the full scale that they were written at (32768 for 16 bits)"
+        )
+        raise UnusableError(path, "beyond full scale", why)
 
 
 def _read(file: soundfile.SoundFile) -> _Samples:
@@ -167,7 +181,8 @@ def check_mix(path: Path, samples: _Samples, mono: _Samples, rate_hz: int) -> No
 
 
 def _peak(samples: _Samples) -> float:
-    return max(float(samples.max()), -float(samples.min()))
+    """The greatest magnitude; not finite where a sample is not."""
+    return float(max(samples.max(), -samples.min()))
 
 
 def _absent(path: Path) -> str:

@@ -173,6 +173,7 @@ def test_a_target_out_of_reach_leaves_every_clip_uncertain(caplog):
     assert chosen.below == NEVER and chosen.coverage == 0 and np.isnan(chosen.accuracy)
     assert "no confidence gives an accuracy of 0.95" in caplog.text
     assert calibration.is_uncertain([1.0, 0.3], chosen.below).all()
+    assert calibration.is_uncertain([np.nan, 0.6, 0.4], 0.5).tolist() == [True, False, True]
 
 
 def test_a_few_lucky_clips_are_no_threshold():

@@ -161,3 +161,22 @@ def test_the_good_files_are_answered_and_each_bad_one_is_told_of(clips, tmp_path
     assert [str(error).split(":")[0] for error in told] == [str(path) for path in bad]
     none = recognizer.predict_files(bad, told.append)
     assert list(none) == list(answers) and none.empty and len(told) == 4
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_what_is_no_number_is_no_answer(clips, broken):
+    logits = {8000: [0.0, broken, 0.0], 4000: [0.0, 2.0, 0.0]}
+    model, told = Seen(lambda batch: logits[int(batch.waveform_length)]), []
+    recognizer = Recognizer(model, (RawWaveform(),), CLASSES)
+    assert recognizer.predict_files(clips, told.append)["path"].tolist() == [str(clips[1])]
+    (error,) = told
+    assert str(error).startswith(f"{clips[0]}: the model's probabilities are not finite")
+    with pytest.raises(SerError, match=r"a\.wav: the model's probabilities are not finite"):
+        recognizer.predict_files(clips)
+
+
+def test_each_answer_comes_before_the_next_file_is_read(clips):
+    model = Seen(lambda batch: [0.0, 2.0, 0.0])
+    answers = Recognizer(model, (RawWaveform(),), CLASSES).answers(clips)
+    assert next(answers)[0] == str(clips[0]) and len(model.batches) == 1
+    assert next(answers)[0] == str(clips[1]) and len(model.batches) == 2

@@ -99,3 +99,15 @@ def test_what_is_no_file(tmp_path):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
     assert refused(tmp_path / "a.wav").startswith("unreadable: is no regular file (a pipe")
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_floats_beyond_full_scale(subtype, tmp_path):
+    wave = VOICE / np.abs(VOICE).max()
+    path = written(tmp_path / "a.wav", 99 * wave, subtype=subtype)
+    assert probe_file(path).problem == ""
+    written(path, 32768 * wave, subtype=subtype)
+    assert refused(path).startswith("beyond full scale: its float samples reach 3.28e+04, where")
+    for value in (np.nan, np.inf, -np.inf):
+        wave[5] = value
+        assert refused(written(path, wave, subtype=subtype)).startswith("non-finite: ")
