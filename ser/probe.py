@@ -21,11 +21,14 @@ PROBE_VERSION = 3
 _Samples = npt.NDArray[np.float32]
 
 _INT16_STEP = np.float32(2.0**-15)
+NOT_UTF8 = "its name is not UTF-8: rename it"
 _POINTER = b"version https://git-lfs"
 _SILENCE_PEAK = 2 / 32768
 """At most the two lowest steps of 16-bit audio: what is left of digital silence after dither."""
 _MOST_PEAK = 100
 """Of float samples: 40 dB beyond full scale, which a careless gain may do; integers reach more."""
+_LEAST_HZ, _MOST_HZ = 1_000, 768_000
+"""What a header may say: a wrong rate of 1 Hz would be resampled to gigabytes."""
 _LEAST_S = 0.02
 """A clip must hold: a period of a low voice, a frame of the speech encoders."""
 _STRIDE = 61
@@ -91,6 +94,8 @@ def read_audio(path: Path) -> tuple[_Samples, int]:
     Raises UnusableError for what docs/data.md calls a problem of one file, but for what
     `check_mix` tells of.
     """
+    if not is_utf8(path):
+        raise UnusableError(path, "unreadable", NOT_UTF8)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -104,8 +109,7 @@ def read_audio(path: Path) -> tuple[_Samples, int]:
         why = f"cannot be opened ({error.strerror}); make it readable, or leave it out"
         raise UnusableError(path, "unreadable", why) from error
     try:
-        # bytes: soundfile cannot encode a name that is not UTF-8
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with soundfile.SoundFile(path) as file:
             return _decode(path, file), int(file.samplerate)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         raise UnusableError(path, "unreadable", _no_audio(error)) from error
@@ -113,8 +117,20 @@ def read_audio(path: Path) -> tuple[_Samples, int]:
 
 def _decode(path: Path, file: soundfile.SoundFile) -> _Samples:
     promised = file.frames
+    if not _LEAST_HZ <= file.samplerate <= _MOST_HZ:
+        why = (
+            f"its header gives a sample rate of {file.samplerate} Hz, and speech has "
+            f"{_LEAST_HZ} to {_MOST_HZ} Hz; mend the header with `sox -r RATE`, or fetch it again"
+        )
+        raise UnusableError(path, "unreadable", why)
     try:
         samples = _read(file)
+    except (ValueError, MemoryError) as error:
+        why = (
+            f"its header promises {promised} samples, more than fit in memory (a FLAC written to a "
+            "pipe says so); convert it to WAV with ffmpeg, in pieces if it is long"
+        )
+        raise UnusableError(path, "unreadable", why) from error
     except soundfile.SoundFileError as error:
         why = f"decoding stops within ({_words(error)}): cut off or damaged; fetch it again"
         raise UnusableError(path, "truncated", why) from error
@@ -160,7 +176,8 @@ def _read(file: soundfile.SoundFile) -> _Samples:
     """
     samples: _Samples
     if file.subtype != "PCM_16":
-        samples = file.read(dtype="float32", always_2d=True)
+        n = -1 if file.seekable() else file.frames  # some ADPCM: soundfile wants to be told
+        samples = file.read(n, dtype="float32", always_2d=True)
         return samples
     samples = file.read(dtype="int16", always_2d=True).astype(np.float32)
     samples *= _INT16_STEP
@@ -183,6 +200,15 @@ def check_mix(path: Path, samples: _Samples, mono: _Samples, rate_hz: int) -> No
 def _peak(samples: _Samples) -> float:
     """The greatest magnitude; not finite where a sample is not."""
     return float(max(samples.max(), -samples.min()))
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether the path can be written into a table; only such files are read."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _absent(path: Path) -> str:

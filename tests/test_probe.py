@@ -111,3 +111,46 @@ def test_floats_beyond_full_scale(subtype, tmp_path):
     for value in (np.nan, np.inf, -np.inf):
         wave[5] = value
         assert refused(written(path, wave, subtype=subtype)).startswith("non-finite: ")
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "NMS_ADPCM_16", "IMA_ADPCM"])
+def test_what_cannot_be_sought_in_is_read_from_its_beginning_to_its_end(subtype, tmp_path):
+    path = written(tmp_path / "a.wav", VOICE, 8000, subtype=subtype)
+    assert probe_file(path).problem == ""
+    read = load_waveform(path, 8000)
+    assert len(read) >= len(VOICE) and np.corrcoef(read[: len(VOICE)], VOICE)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(("rate_hz", "why"), [
+    (999, "unreadable: its header gives"), (1_000, ""), (768_000, "too short: "),
+    (768_001, "unreadable: its header gives"), (2**31 - 1, "unreadable: its header gives"),
+])  # fmt: skip
+def test_a_sample_rate_that_no_speech_has(rate_hz, why, tmp_path):
+    path = written(tmp_path / "a.wav", VOICE)
+    patched(path, lambda b: b[:24] + struct.pack("<I", rate_hz) + b[28:])
+    problem = probe_file(path).problem
+    assert problem.startswith(why) and bool(problem) == bool(why)
+    assert not problem or refused(path) == problem
+
+
+def test_a_flac_that_says_no_length(tmp_path):
+    path = written(tmp_path / "a.flac", VOICE)
+    patched(path, lambda b: b[:21] + bytes([b[21] & 0xF0]) + bytes(4) + b[26:])
+    assert "samples, more than fit in memory" in refused(path)
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = written(tmp_path / "a.wav", VOICE).rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9"))
+    assert refused(path) == "unreadable: its name is not UTF-8: rename it"
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    assert refused(tmp_path / ("a" * 256)).startswith("unreadable: cannot be opened (File name")
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", denied)
+    assert refused(tmp_path / "a.wav").startswith("unreadable: cannot be opened (Permission denied")
