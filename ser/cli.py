@@ -5,6 +5,7 @@ Each command imports what it needs when it runs, so that `ser --help` answers at
 
 import argparse
 import errno
+import io
 import logging
 import os
 import sys
@@ -15,8 +16,7 @@ from typing import TYPE_CHECKING
 from ser.errors import SerError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from ser.predict import Answer, Recognizer
     from ser.run_folder import RunFolder
 
 MISTAKE = 2
@@ -236,10 +236,11 @@ def _predict(options: argparse.Namespace) -> None:
         mistakes.append(error)
         _tell(error)
 
-    answers = recognizer.predict_files(list(_recordings(options.files, note)), note)
-    if options.abstain:
-        answers = answers.assign(uncertain=recognizer.uncertain(answers))
-    _print_answers(answers, options)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    recordings = list(_recordings(options.files, note))
+    for answer in recognizer.answers(recordings, note):
+        _print_answer(recognizer, answer, options)
     if mistakes:
         sys.exit(MISTAKE)
 
@@ -256,16 +257,24 @@ def _recordings(named: Sequence[Path], note: Callable[[SerError], None]) -> Iter
         yield from found
 
 
-def _print_answers(answers: "pd.DataFrame", options: argparse.Namespace) -> None:
-    if options.json:
-        if len(answers):
-            print(answers.to_json(orient="records", lines=True), end="")
-        return
-    said = answers["prediction"]
+def _print_answer(recognizer: "Recognizer", answer: "Answer", options: argparse.Namespace) -> None:
+    """Print it at once: whatever ends the program later does not lose it."""
+    table = recognizer.table([answer])
     if options.abstain:
-        said = said.mask(answers["uncertain"], "uncertain")
-    for answer, row in zip(said, answers.itertuples(index=False), strict=True):
-        print(f"{answer:<12}{row.confidence:.2f}  {row.path}")
+        table = table.assign(uncertain=recognizer.uncertain(table))
+    if options.json:
+        print(table.to_json(orient="records", lines=True), end="", flush=True)
+        return
+    (row,) = table.to_dict("records")
+    said = "uncertain" if row.get("uncertain") else row["prediction"]
+    print(f"{said:<12}{row['confidence']:.2f}  {_on_one_line(row['path'])}", flush=True)
+
+
+def _on_one_line(name: str) -> str:
+    """Line feeds, escapes and the like as Python writes them in a string."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in name
+    )
 
 
 def _wrong(options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """`ser predict`: answers on stdout, everything else on stderr."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import synthetic
 import torch
 from cli_runs import SHARES, chance_run, mistake, recarded
 
+from ser.audio import Waveform, load_waveform
 from ser.cli import main
 from ser.run_folder import RunFolder
 
@@ -119,3 +121,40 @@ def test_a_checkpoint_whose_weights_do_not_fit(capsys, run):
     torch.save(checkpoint, run.best)
     told = mistake(capsys, "predict", "last", "a.wav")
     assert "its weights do not fit the network that its card describes (chance, 2 classes)" in told
+
+
+def test_an_answer_is_out_before_the_next_file_is_read(capsys, project, run, monkeypatch):
+    files = sorted(map(str, (project / "data").rglob("*.wav")))[:2]
+    first = []
+
+    def read(path: Path, rate_hz: int) -> Waveform:
+        if str(path) == files[1]:
+            first.append(capsys.readouterr().out)
+            raise KeyboardInterrupt
+        return load_waveform(path, rate_hz)
+
+    monkeypatch.setattr("ser.predict.load_waveform", read)
+    with pytest.raises(KeyboardInterrupt):
+        main(["predict", "last", *files])
+    assert first == [f"sad         0.70  {files[0]}\n"]
+
+
+def test_every_name_takes_one_line(capsys, project, run):
+    clip = next((project / "data").rglob("*.wav"))
+    names = {"a b.wav": "a b.wav", "a\nb.wav": r"a\nb.wav", "\x1b[31m.wav": r"\x1b[31m.wav",
+             "\u202eb.wav": r"\u202eb.wav", "\u65e5\u00f1.wav": "\u65e5\u00f1.wav"}  # fmt: skip
+    for name in names:
+        (project / name).hardlink_to(clip)
+    main(["predict", "last", *names])
+    shown = [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()]
+    assert shown == list(names.values())
+    main(["predict", "--json", "last", *names])
+    assert [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()] == [*names]
+
+
+def test_a_stdout_that_cannot_write_a_name_escapes_it(project, run, monkeypatch):
+    (project / "\u65e5.wav").hardlink_to(next((project / "data").rglob("*.wav")))
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stdout)
+    main(["predict", "last", "\u65e5.wav"])
+    assert stdout.buffer.getvalue() == b"sad         0.70  \\u65e5.wav\n"
