@@ -23,6 +23,8 @@ MISTAKE = 2
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_SHOWN = 3
+"""Names of the files that `ser predict` passes over."""
 SYNTHETIC = (
     "warning: this model was trained on SYNTHETIC SPEECH: its answers show that the code works, "
     "and say nothing about people.\n"
@@ -250,10 +252,19 @@ def _recordings(named: Sequence[Path], note: Callable[[SerError], None]) -> Iter
     from ser.corpora.base import AUDIO_SUFFIXES, audio_files
 
     for path in named:
-        found = list(audio_files(path)) if path.is_dir() else [path]
+        if not os.path.isdir(path):  # where pathlib raises for a name that is too long
+            yield path
+            continue
+        others: list[Path] = []
+        found = list(audio_files(path, note, others.append))
+        if others:
+            first = ", ".join(_on_one_line(other.name) for other in others[:_SHOWN])
+            more = ", ..." if len(others) > _SHOWN else ""
+            told = f"passed over in {path}, {len(others)} that are no audio by their names or are"
+            sys.stderr.write(f"{told} linked folders: {first}{more}\n")
         if not found:
             kinds = ", ".join(AUDIO_SUFFIXES)
-            note(SerError(f"{path}: the folder holds no audio ({kinds}). Name another, or a file."))
+            note(SerError(f"{path}: no audio was found in it ({kinds}). Name another, or a file."))
         yield from found
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import stat
 import struct
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ _MOST_PEAK = 100
 """Of float samples: 40 dB beyond full scale, which a careless gain may do; integers reach more."""
 _LEAST_HZ, _MOST_HZ = 1_000, 768_000
 """What a header may say: a wrong rate of 1 Hz would be resampled to gigabytes."""
+_MENDED = ("AIFF", "AU", "W64", "RF64")
+_CUT = re.compile(r"(\d+) \(should be (\d+)\)")
+"""What libsndfile's log alone says of a file of these that was cut off: bytes promised and held."""
 _LEAST_S = 0.02
 """A clip must hold: a period of a low voice, a frame of the speech encoders."""
 _STRIDE = 61
@@ -41,7 +45,8 @@ class UnusableError(SerError):
     """An audio file that cannot be used. `problem` begins with a word for its kind."""
 
     def __init__(self, path: Path, kind: str, why: str) -> None:
-        super().__init__(f"{path}: {why}.")
+        name = str(path).encode(errors="backslashreplace").decode()  # it may not be UTF-8
+        super().__init__(f"{name}: {why}.")
         self.problem = f"{kind}: {why}"
 
 
@@ -134,7 +139,14 @@ def _decode(path: Path, file: soundfile.SoundFile) -> _Samples:
     except soundfile.SoundFileError as error:
         why = f"decoding stops within ({_words(error)}): cut off or damaged; fetch it again"
         raise UnusableError(path, "truncated", why) from error
-    frames = len(samples)
+    _check_length(path, file, promised, len(samples))
+    if file.subtype in ("FLOAT", "DOUBLE"):
+        _check_floats(path, samples)
+    return samples
+
+
+def _check_length(path: Path, file: soundfile.SoundFile, promised: int, frames: int) -> None:
+    """Raise where a file holds more than the `frames` that were decoded, or should."""
     if frames == 0:
         why = "a header without samples (an Ogg cut off reads so); remove it or fetch it again"
         raise UnusableError(path, "zero-length", why)
@@ -144,12 +156,11 @@ def _decode(path: Path, file: soundfile.SoundFile) -> _Samples:
             raise UnusableError(path, "cut short", lost)
         if length_is_guessed(content):
             promised = frames
+    if file.format in _MENDED and (sizes := _CUT.search(file.extra_info)):
+        promised = frames * int(sizes[1]) // max(int(sizes[2]), 1)
     if frames < promised:
         why = f"the header promises {promised} samples, {frames} could be decoded; fetch it again"
         raise UnusableError(path, "truncated", why)
-    if file.subtype in ("FLOAT", "DOUBLE"):
-        _check_floats(path, samples)
-    return samples
 
 
 def _check_floats(path: Path, samples: _Samples) -> None:
@@ -242,8 +253,8 @@ def _before_decoding(raw: io.FileIO, size: int) -> tuple[str, str] | None:
     head = raw.read(len(_POINTER))
     if head == _POINTER:
         return "git-lfs pointer", (
-            "this is a git-lfs pointer, a note of where the audio is; run `git lfs pull` in the "
-            "clone, or `ser data download crema_d`"
+            "holds no audio but a note of where it is; run `git lfs pull` in the clone, or `ser "
+            "data download crema_d`"
         )
     if head[4:8] == b"ftyp":
         return "unreadable", (

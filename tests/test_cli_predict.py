@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,47 @@ def test_a_stdout_that_cannot_write_a_name_escapes_it(project, run, monkeypatch)
     monkeypatch.setattr("sys.stdout", stdout)
     main(["predict", "last", "\u65e5.wav"])
     assert stdout.buffer.getvalue() == b"sad         0.70  \\u65e5.wav\n"
+
+
+def test_what_is_passed_over_in_a_folder_is_told(capsys, project, run):
+    clip = next((project / "data").rglob("*.wav"))
+    folder = project / "calls"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("a.wav", "inner/b.AIFF", ".hidden.wav", "._a.wav"):
+        (folder / name).hardlink_to(clip)
+    for name in ("1.txt", "2.m4a", "3\n.pdf", ".DS_Store"):
+        (folder / name).touch()
+    (folder / "linked").symlink_to(project / "data")
+    main(["predict", "last", "calls"])
+    told = capsys.readouterr()
+    shown = [line.split("  ")[-1] for line in told.out.splitlines()]
+    assert shown == ["calls/a.wav", "calls/inner/b.AIFF"]
+    assert told.err == (
+        "passed over in calls, 4 that are no audio by their names or are linked folders: "
+        r"linked, 1.txt, 2.m4a, ..." + "\n"
+    )
+
+
+def test_what_cannot_be_read_in_a_folder_is_an_error(capsys, project, run, monkeypatch):
+    folder = project / "calls"
+    (folder / "locked").mkdir(parents=True)
+    (folder / "gone.wav").symlink_to("nowhere")
+    (folder / os.fsdecode(b"\xe9.wav")).touch()
+    listed = os.scandir
+
+    def scandir(path: str) -> Iterator[os.DirEntry]:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    clip = str(next((project / "data").rglob("*.wav")))
+    with pytest.raises(SystemExit):
+        main(["predict", "last", "calls", "x" * 300, clip])
+    told = capsys.readouterr()
+    assert told.out == f"sad         0.70  {clip}\n"
+    locked, name, gone, long = told.err.splitlines()
+    assert locked.startswith("error: calls/locked: cannot be listed (Permission denied). Make")
+    assert name.endswith(".wav: its name is not UTF-8: rename it.")
+    assert gone.startswith("error: calls/gone.wav: a link to nowhere, which does not exist")
+    assert "xxx: cannot be opened (File name too long)" in long

@@ -64,9 +64,12 @@ def test_a_few_milliseconds(rate_hz, least, tmp_path):
 
 @pytest.mark.parametrize(("suffix", "options"), [
     ("wav", {}), ("wav", {"subtype": "FLOAT"}), ("flac", {}), ("mp3", {}), ("ogg", {}),
+    ("aiff", {}), ("au", {}), ("w64", {}), ("rf64", {}), ("caf", {}),
 ])  # fmt: skip
 def test_half_a_file(suffix, options, tmp_path):
-    path = synthetic.truncate(written(tmp_path / f"a.{suffix}", VOICE, **options))
+    path = written(tmp_path / f"a.{suffix}", VOICE, **options)
+    assert probe_file(path).problem == ""
+    synthetic.truncate(path)
     assert refused(path).startswith(("truncated: ", "unreadable: cannot be decoded"))
 
 
@@ -141,7 +144,9 @@ def test_a_flac_that_says_no_length(tmp_path):
 
 def test_a_name_that_is_not_utf8(tmp_path):
     path = written(tmp_path / "a.wav", VOICE).rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9"))
-    assert refused(path) == "unreadable: its name is not UTF-8: rename it"
+    assert probe_file(path).problem == "unreadable: its name is not UTF-8: rename it"
+    with pytest.raises(SerError, match=r"\\udce9: its name is not UTF-8"):
+        load_waveform(path)
 
 
 def test_a_name_that_is_too_long(tmp_path):
