@@ -86,10 +86,12 @@ def corpora_at(root: Path) -> list[Corpus]:
     root = Path(root)
     if root.is_file():
         return [Folder(root)]
+    if not root.is_dir():
+        raise SerError(f"There is no folder {root.absolute()}: name one, or a manifest.")
     found = find_corpora(root)
     if found:
         return [CORPORA[name](folder) for name, folder in found.items()]
-    paths = list(audio_files(root)) if root.is_dir() else []
+    paths = list(audio_files(root))
     corpora = [corpus(root) for corpus in CORPORA.values() if corpus.folders]
     read = [{path for path in paths if _reads(corpus, path)} for corpus in corpora]
     n_read = len(set().union(*read))

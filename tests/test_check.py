@@ -88,7 +88,7 @@ def test_corpora_at_a_data_folder_or_in_any_corpus_folder(tmp_path):
     assert [one.name for one in corpora_at(tmp_path / "data")] == ["savee", "tess"]
     assert [one.name for one in corpora_at(tmp_path / "data" / "tess")] == ["tess"]
     assert [one.name for one in corpora_at(tmp_path / "whatever")] == ["emodb"]
-    with pytest.raises(SerError, match="No corpus was recognised"):
+    with pytest.raises(SerError, match=r"There is no folder /.*nowhere: name one, or a manifest"):
         corpora_at(tmp_path / "nowhere")
 
 
@@ -129,5 +129,5 @@ def test_the_error_names_the_corpora_that_a_folder_may_be_called_after(tmp_path)
     called = str(caught.value).partition("(")[2].partition(")")[0].split(", ")
     assert called == [name for name, corpus in CORPORA.items() if corpus.folders]
     assert "folder" not in called and "one folder an emotion" in str(caught.value)
-    with pytest.raises(SerError, match=r"must be a \.csv or \.jsonl file"):
+    with pytest.raises(SerError, match=r"must be a \.csv or \.jsonl file\. Or name the fold"):
         check_corpora(corpora_at(tmp_path / "x" / "stray.wav"), tmp_path / "cache")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +21,7 @@ from ser.labels import canonical_emotion
 _MANIFESTS = ("manifest.csv", "manifest.jsonl")
 _REQUIRED = ("path", "emotion")
 _COLUMNS = (*_REQUIRED, "speaker", "sex", "age", "language", "intensity", "text")
+_OTHER_COMMA = " Columns must be separated by commas, not by semicolons or tabs."
 _SEXES = {
     **dict.fromkeys(("female", "f", "woman"), "female"),
     **dict.fromkeys(("male", "m", "man"), "male"),
@@ -82,7 +84,10 @@ class Folder(Corpus):
         """
         if self.root.is_file():
             if self.root.suffix.lower() not in (".csv", ".jsonl"):
-                raise SerError(f"{self.root} is no manifest: it must be a .csv or .jsonl file.")
+                raise SerError(
+                    f"{self.root} is no manifest: it must be a .csv or .jsonl file. Or name the "
+                    "folder that the clips lie in."
+                )
             return self.root
         found = [self.root / name for name in _MANIFESTS if (self.root / name).is_file()]
         if len(found) > 1:
@@ -94,7 +99,7 @@ class Folder(Corpus):
         items: dict[Path, list[Utterance | Problem]] = {}
         for line, row in _read_rows(manifest):
             where = f"{manifest.name} line {line}"
-            path = manifest.parent / row["path"]
+            path = manifest.parent / os.path.expanduser(row["path"])
             items.setdefault(path, []).append(self._parse_row(path, row, where, manifest.parent))
         for path, same in items.items():
             emotions = {item.emotion for item in same if isinstance(item, Utterance)}
@@ -110,7 +115,7 @@ class Folder(Corpus):
     def _parse_row(
         self, path: Path, row: Mapping[str, str], where: str, base: Path
     ) -> Utterance | Problem:
-        if not path.is_file():
+        if not os.path.isfile(path):
             return Problem(path, f"absent: {where} names a file that is not there")
         if path.suffix.lower() not in AUDIO_SUFFIXES:
             kinds = ", ".join(AUDIO_SUFFIXES)
@@ -147,10 +152,11 @@ def _read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
         for line, row in read(manifest):
             missing = [column for column in _REQUIRED if column not in row]
             if missing:
+                fix = _OTHER_COMMA if any(";" in key or "\t" in key for key in row) else ""
                 raise SerError(
                     f"{manifest} line {line} has no {' and no '.join(missing)}: a manifest needs "
                     f"the columns {' and '.join(_REQUIRED)} (docs/data.md). It has "
-                    f"{', '.join(map(repr, row))}."
+                    f"{', '.join(map(repr, row))}.{fix}"
                 )
             yield line, {key: _text(value) for key, value in row.items()}
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:

@@ -84,6 +84,18 @@ def test_a_bad_row_is_a_problem(row, reason, tmp_path):
     assert listing.problems[0].reason.startswith(reason)
 
 
+def test_a_path_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    clip = synthetic.write_clip(tmp_path / "home" / "a.wav", synthetic.tone("a"))
+    (found,) = Folder(write_csv(tmp_path, "path,emotion\n~/a.wav,sad\n")).list().utterances
+    assert found.path == clip
+
+
+def test_a_path_that_is_too_long_is_absent(tmp_path):
+    (problem,) = Folder(write_csv(tmp_path, f"path,emotion\n{'a' * 300}.wav,sad\n")).list().problems
+    assert problem.reason.startswith("absent: manifest.csv line 2")
+
+
 def test_a_repeated_row_counts_once(tmp_path):
     synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a"))
     listing = Folder(write_csv(tmp_path, "path,emotion\na.wav,sad\na.wav,sad\n")).list()
@@ -95,6 +107,9 @@ def test_a_repeated_row_counts_once(tmp_path):
     ("name", "text", "message"),
     [
         ("manifest.csv", "file,emotion\na.wav,sad\n", "has no path"),
+        ("manifest.csv", "file,emotion\na.wav,sad\n", r"It has 'file', 'emotion'\.$"),
+        ("manifest.csv", "path;emotion\na.wav;sad\n", "must be separated by commas"),
+        ("manifest.csv", "path\temotion\na.wav\tsad\n", "must be separated by commas"),
         ("manifest.csv", "path,emotion\n", "has no rows"),
         ("manifest.jsonl", '{"path": "a.wav"}\n', "line 1 has no emotion"),
         ("manifest.jsonl", "[1]\n", "no JSON object"),
