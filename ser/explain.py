@@ -1,6 +1,8 @@
 """`ser explain`: what a finished run learned and where it goes wrong, as figures and pages."""
 
+import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ from ser.saliency import saliency_of
 log = logging.getLogger(__name__)
 
 SEED = 0  # of the map's layout
+_NAME_BYTES = 200  # of a recording's, in its figure's: file systems take 255
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,16 @@ def explain_clip(folder: RunFolder, clip: Path, *, encoder_path: str | None = No
             "emotion": curve.emotion,
         },
     )
-    path = run.out / f"saliency_{clip.stem}.png"
+    path = run.out / _figure_name(clip)
     figure.savefig(path)
     return [path, write_index(run.folder.path, run.out, run.name, None)]
+
+
+def _figure_name(clip: Path) -> str:
+    """One a recording: another of the same name has another folder, and so another hash."""
+    place = hashlib.sha256(os.fsencode(clip.absolute())).hexdigest()[:6]
+    name = clip.name.encode()[:_NAME_BYTES].decode(errors="ignore")
+    return f"saliency_{name}_{place}.png"
 
 
 def rewrite_card(folder: RunFolder, *, encoder_path: str | None = None) -> Path:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
 
 from ser.audio import SAMPLE_RATE_HZ, Waveform, load_waveform
 from ser.errors import SerError
@@ -28,6 +30,8 @@ Answers = Callable[[Sequence[dict[int, Waveform]]], Array]
 
 WINDOW_S = 0.2  # about a syllable
 STEP_S = 0.05
+MOST_VERSIONS = 300  # of a clip, each as long as it: longer clips are muted at wider steps
+LONGEST_S = MOST_VERSIONS * WINDOW_S  # beyond it windows would leave gaps
 RAMP_S = 0.01  # a hard edge would click, and a click is a cue of its own
 BATCH_CLIPS = 32  # versions of a clip in memory at a time
 FLOOR = 1e-6  # of a probability, in its logarithm
@@ -52,7 +56,8 @@ class Saliency:
 def saliency_of(recognizer: Recognizer, path: Path) -> Saliency:
     """Mute one window after another of a file and score each version.
 
-    Raises SerError when the file cannot be read or is shorter than a window.
+    Raises SerError when the file cannot be read, is shorter than a window or too long for windows
+    side by side.
     """
     rates = {SAMPLE_RATE_HZ, *(feature.sample_rate_hz for feature in recognizer.features)}
     clip = {rate: load_waveform(path, rate) for rate in rates}
@@ -61,6 +66,12 @@ def saliency_of(recognizer: Recognizer, path: Path) -> Saliency:
         raise SerError(
             f"{path} lasts {1000 * duration_s:.0f} ms, and the windows that are muted in turn last "
             f"{1000 * WINDOW_S:.0f} ms. Choose a longer clip."
+        )
+
+    if duration_s > LONGEST_S:
+        raise SerError(
+            f"{path} lasts {duration_s:.0f} s, and the model is asked again for each window "
+            f"that is muted: {LONGEST_S:.0f} s are the most. Cut out the utterance that you mean."
         )
 
     def answers(versions: Sequence[dict[int, Waveform]]) -> Array:
@@ -87,9 +98,12 @@ def occlusion_curve(
 
     ``answers`` gives probabilities (versions, classes); ``whole: (classes,)`` are the clip's own.
     """
-    centres_s = np.arange(0.0, duration_s + STEP_S / 2, STEP_S)
+    step_s = max(STEP_S, duration_s / (MOST_VERSIONS - 1))
+    centres_s = np.arange(0.0, duration_s + step_s / 2, step_s)
     scores = []
-    for start in range(0, len(centres_s), BATCH_CLIPS):
+    console = Console(stderr=True)
+    starts = range(0, len(centres_s), BATCH_CLIPS)
+    for start in track(starts, "Muting", console=console, disable=not console.is_terminal):
         versions = [
             {rate: muted(waveform, rate, centre_s) for rate, waveform in clip.items()}
             for centre_s in centres_s[start : start + BATCH_CLIPS]

@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,14 @@ from pipeline_runs import train
 
 from ser.cli import main
 from ser.errors import SerError
-from ser.explain import colourings_of, explain, explain_clip, hop_ms, rewrite_card
+from ser.explain import (
+    _figure_name,
+    colourings_of,
+    explain,
+    explain_clip,
+    hop_ms,
+    rewrite_card,
+)
 from ser.features import LogMel, SpeechOnly
 from ser.run_folder import RunFolder
 
@@ -84,8 +92,17 @@ def test_a_clip_gets_its_curve_and_its_place_in_the_index(
 ) -> None:
     clip = synthetic.write_clip(tmp_path / "my call.wav", synthetic.tone("x", seconds=0.6))
     figure, index = explain_clip(ensemble, clip)
-    assert figure.name == "saliency_my call.png" and is_png(figure)
-    assert 'href="saliency_my%20call.png"' in index.read_text()
+    assert re.fullmatch(r"saliency_my call\.wav_[0-9a-f]{6}\.png", figure.name) and is_png(figure)
+    assert f'href="{quote(figure.name)}"' in index.read_text()
+
+
+def test_no_two_clips_share_a_figure(tmp_path: Path) -> None:
+    names = ("a.wav", "a.flac", "x/a.wav", "\u65e5" * 83 + ".wav", "\u65e5" * 83 + ".mp3")
+    figures = [_figure_name(tmp_path / name) for name in names]
+    assert len(set(figures)) == len(figures)
+    for figure in figures:
+        (tmp_path / figure).touch()
+    assert _figure_name(tmp_path / "a.wav") == figures[0]
 
 
 def test_the_command_prints_what_it_wrote(ensemble: RunFolder, capsys) -> None:

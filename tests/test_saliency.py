@@ -85,3 +85,23 @@ def test_a_clip_shorter_than_a_window_is_refused(tmp_path: Path) -> None:
 def test_log_odds_are_finite_at_the_ends() -> None:
     assert log_odds([0.0, 0.5, 1.0])[1] == 0
     assert np.isfinite(log_odds([0.0, 1.0])).all()
+
+
+@pytest.mark.parametrize(("seconds", "step_s"), [(14.95, 0.05), (59.8, 0.2)])
+def test_a_longer_clip_is_muted_at_wider_steps(seconds: float, step_s: float) -> None:
+    listener = Listener()
+    clip = {RATE_HZ: np.zeros(round(seconds * RATE_HZ), dtype=np.float32)}
+
+    def answers(versions: Sequence[Mapping[int, Waveform]]) -> np.ndarray:
+        return listener.predict_waveforms(versions, [*map(str, range(len(versions)))])
+
+    centres_s, _ = occlusion_curve(answers, clip, np.array([0.8, 0.2]), 1, seconds)
+    assert np.diff(centres_s) == pytest.approx(step_s) and sum(listener.sizes) == 300
+    assert centres_s[-1] == pytest.approx(seconds)
+
+
+def test_a_clip_that_would_take_hours_is_refused(tmp_path: Path) -> None:
+    path = synthetic.write_clip(tmp_path / "a.wav", np.tile(synthetic.tone("a", seconds=1), 61))
+    recognizer = Recognizer(model=None, features=(), classes=())  # type: ignore[arg-type]
+    with pytest.raises(SerError, match=r"a\.wav lasts 61 s, .* 60 s are the most\. Cut out"):
+        saliency_of(recognizer, path)
