@@ -1,5 +1,6 @@
 """Audio in, emotions out."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,14 @@ from ser.data import PADDED, pad
 from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
+
+log = logging.getLogger(__name__)
+
+LONG_S = 60  # far longer than any clip of the corpora
+LONG = (
+    "warning: %s lasts %.0f s and gets one answer for its whole length, though training clips last "
+    "seconds: cut it into utterances first. Further files as long are not told of."
+)
 
 Answer = tuple[str, np.ndarray]
 """The name of a file, and its probabilities (classes,)."""
@@ -84,12 +93,17 @@ class Recognizer:
     ) -> Iterator[tuple[str, dict[int, Waveform]]]:
         """Each file's name and its samples by sample rate."""
         rates = {feature.sample_rate_hz for feature in self.features}
+        warned = False
         for path in paths:
             try:
                 clip = {rate: load_waveform(path, rate) for rate in rates}
             except SerError as error:
                 _refuse(error, on_error)
                 continue
+            rate, waveform = next(iter(clip.items()))
+            if not warned and len(waveform) > LONG_S * rate:
+                log.warning(LONG, path, len(waveform) / rate)
+                warned = True
             yield str(path), clip
 
     def uncertain(self, answers: pd.DataFrame) -> Flags:

@@ -180,3 +180,14 @@ def test_each_answer_comes_before_the_next_file_is_read(clips):
     answers = Recognizer(model, (RawWaveform(),), CLASSES).answers(clips)
     assert next(answers)[0] == str(clips[0]) and len(model.batches) == 1
     assert next(answers)[0] == str(clips[1]) and len(model.batches) == 2
+
+
+def test_the_first_file_far_longer_than_a_clip_is_told_of(tmp_path, caplog):
+    wave = np.tile(synthetic.tone("a", seconds=0.5, rate_hz=1000), 121)
+    names = ("a.wav", "b.wav", "c.wav")
+    for name, length in zip(names, (60_000, 60_500, 60_500), strict=True):
+        synthetic.write_clip(tmp_path / name, wave[:length], 1000)
+    recognizer = Recognizer(Seen(lambda batch: [0.0, 2.0, 0.0]), (RawWaveform(),), CLASSES)
+    assert len(recognizer.predict_files([tmp_path / name for name in names])) == 3
+    (told,) = caplog.messages
+    assert told.startswith(f"warning: {tmp_path / 'b.wav'} lasts 60 s and gets one answer")
