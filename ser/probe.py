@@ -125,7 +125,7 @@ def _decode(path: Path, file: soundfile.SoundFile) -> _Samples:
     if not _LEAST_HZ <= file.samplerate <= _MOST_HZ:
         why = (
             f"its header gives a sample rate of {file.samplerate} Hz, and speech has "
-            f"{_LEAST_HZ} to {_MOST_HZ} Hz; mend the header with `sox -r RATE`, or fetch it again"
+            f"{_LEAST_HZ} to {_MOST_HZ} Hz; mend the header, or fetch it again"
         )
         raise UnusableError(path, "unreadable", why)
     try:
