@@ -141,8 +141,8 @@ def test_the_figures_folder_is_said_and_not_committed(capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("data check nowhere", "No corpus was recognised in "),
-        ("data plot nowhere", "No corpus was recognised in "),
+        ("data check nowhere", "There is no folder "),
+        ("data plot nowhere", "There is no folder "),
         ("data download iemocap", "There is no corpus 'iemocap'. Choose one of: "),
         ("predict none.ckpt a.wav", "none.ckpt: no such checkpoint"),
         ("predict data a.wav", "data is not a run folder"),
