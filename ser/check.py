@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ser.corpora import CORPORA, find_corpora
-from ser.corpora.base import Corpus, Published, Utterance, audio_files
+from ser.corpora.base import Corpus, Published, Utterance
+from ser.corpora.files import audio_files
 from ser.corpora.folder import Folder
 from ser.errors import SerError
 from ser.labels import NATIVE, classes_of

@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,6 @@ MISTAKE = 2
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
-_SHOWN = 3
-"""Names of the files that `ser predict` passes over."""
 SYNTHETIC = (
     "warning: this model was trained on SYNTHETIC SPEECH: its answers show that the code works, "
     "and say nothing about people.\n"
@@ -225,6 +223,7 @@ def _find_with_config(named: str) -> "RunFolder":
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from ser.corpora.files import recordings
     from ser.recognizer import load_recognizer
 
     lone = Path(options.run).suffix == ".ckpt"
@@ -240,36 +239,17 @@ def _predict(options: argparse.Namespace) -> None:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    recordings = list(_recordings(options.files, note))
-    for answer in recognizer.answers(recordings, note):
+    found = list(recordings(options.files, note, sys.stderr.write))
+    for answer in recognizer.answers(found, note):
         _print_answer(recognizer, answer, options)
     if mistakes:
         sys.exit(MISTAKE)
 
 
-def _recordings(named: Sequence[Path], note: Callable[[SerError], None]) -> Iterator[Path]:
-    """The files as named, and all audio files of each folder, sorted."""
-    from ser.corpora.base import AUDIO_SUFFIXES, audio_files
-
-    for path in named:
-        if not os.path.isdir(path):  # where pathlib raises for a name that is too long
-            yield path
-            continue
-        others: list[Path] = []
-        found = list(audio_files(path, note, others.append))
-        if others:
-            first = ", ".join(_on_one_line(other.name) for other in others[:_SHOWN])
-            more = ", ..." if len(others) > _SHOWN else ""
-            told = f"passed over in {path}, {len(others)} that are no audio by their names or are"
-            sys.stderr.write(f"{told} linked folders: {first}{more}\n")
-        if not found:
-            kinds = ", ".join(AUDIO_SUFFIXES)
-            note(SerError(f"{path}: no audio was found in it ({kinds}). Name another, or a file."))
-        yield from found
-
-
 def _print_answer(recognizer: "Recognizer", answer: "Answer", options: argparse.Namespace) -> None:
     """Print it at once: whatever ends the program later does not lose it."""
+    from ser.corpora.files import on_one_line
+
     table = recognizer.table([answer])
     if options.abstain:
         table = table.assign(uncertain=recognizer.uncertain(table))
@@ -278,14 +258,7 @@ def _print_answer(recognizer: "Recognizer", answer: "Answer", options: argparse.
         return
     (row,) = table.to_dict("records")
     said = "uncertain" if row.get("uncertain") else row["prediction"]
-    print(f"{said:<12}{row['confidence']:.2f}  {_on_one_line(row['path'])}", flush=True)
-
-
-def _on_one_line(name: str) -> str:
-    """Line feeds, escapes and the like as Python writes them in a string."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in name
-    )
+    print(f"{said:<12}{row['confidence']:.2f}  {on_one_line(row['path'])}", flush=True)
 
 
 def _wrong(options: argparse.Namespace) -> None:

@@ -14,9 +14,9 @@ from ser.corpora.base import (
     Problem,
     Published,
     Utterance,
-    audio_files,
     how_to_get,
 )
+from ser.corpora.files import audio_files
 from ser.errors import SerError
 
 __all__ = [

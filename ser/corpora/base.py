@@ -1,30 +1,20 @@
 """What a corpus is: a folder of speech that one small class can read."""
 
 import difflib
-import logging
-import os
 import re
 import traceback
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import ClassVar
 
+from ser.corpora.files import AUDIO_SUFFIXES, audio_files
 from ser.corpora.sources import Source
 from ser.errors import SerError
 from ser.labels import EMOTIONS
-from ser.probe import NOT_UTF8, UnusableError, is_utf8
-
-_log = logging.getLogger(__name__)
-
-AUDIO_SUFFIXES = (
-    ".wav", ".flac", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64",
-    ".ogg", ".oga", ".opus", ".mp3",
-)  # fmt: skip
-"""The audio files that an adapter sees, in any case; the earlier is preferred over its copies."""
 
 SEXES = ("female", "male")
 _FACTS = ("name", "title", "licence", "citation", "url")
@@ -251,47 +241,6 @@ def how_to_get(corpus: type[Corpus]) -> str:
     if corpus.source is not None:
         return f"To fetch it: `ser data download {corpus.name}`."
     return corpus.registration or f"See {corpus.url}."
-
-
-def _warn(error: SerError) -> None:
-    _log.warning("%s", error)
-
-
-def audio_files(
-    folder: Path,
-    on_error: Callable[[SerError], None] = _warn,
-    pass_over: Callable[[Path], object] = lambda path: None,
-) -> Iterator[Path]:
-    """Every audio file under a folder, sorted; AppleDouble and other hidden names are no audio.
-
-    Links that lead nowhere are among them: what reads them says so. `on_error` is told of folders
-    that cannot be listed and of names that are not UTF-8, `pass_over` of linked folders, which are
-    not entered, and of files that are no audio by their names.
-    """
-    for path in sorted(_files(folder, on_error, pass_over)):
-        if path.suffix.lower() not in AUDIO_SUFFIXES:
-            pass_over(path)
-        elif is_utf8(path):
-            yield path
-        else:
-            on_error(UnusableError(path, "unreadable", NOT_UTF8))
-
-
-def _files(
-    folder: Path, on_error: Callable[[SerError], None], pass_over: Callable[[Path], object]
-) -> Iterator[Path]:
-    """Whatever is no folder and not hidden."""
-
-    def refuse(error: OSError) -> None:
-        fix = "Make it readable, or leave it out."
-        on_error(SerError(f"{error.filename}: cannot be listed ({error.strerror}). {fix}"))
-
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if os.path.islink(Path(place, name)):
-                pass_over(Path(place, name))
-        yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
 def _preference(utterance: Utterance) -> tuple[int, int, str]:

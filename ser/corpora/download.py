@@ -19,7 +19,8 @@ from typing import Any, cast
 from filelock import FileLock
 
 from ser.corpora import corpus_class
-from ser.corpora.base import AUDIO_SUFFIXES, audio_files, how_to_get
+from ser.corpora.base import how_to_get
+from ser.corpora.files import AUDIO_SUFFIXES, audio_files
 from ser.corpora.sources import Archive, Dataverse, GitLfs, Source
 from ser.corpora.transfer import (
     DownloadError,

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from ser.corpora.base import (
-    AUDIO_SUFFIXES,
     Corpus,
     Listing,
     Problem,
     Published,
     Utterance,
 )
+from ser.corpora.files import AUDIO_SUFFIXES
 from ser.errors import SerError
 from ser.labels import canonical_emotion
 

@@ -1,0 +1,92 @@
+"""The audio files of a folder, and what else lies there."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ser.errors import SerError
+from ser.probe import NOT_UTF8, UnusableError, is_utf8
+
+_log = logging.getLogger(__name__)
+
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64",
+    ".ogg", ".oga", ".opus", ".mp3",
+)  # fmt: skip
+"""The audio files that an adapter sees, in any case; the earlier is preferred over its copies."""
+
+_SHOWN = 3
+"""Names of files that are passed over."""
+
+
+def _warn(error: SerError) -> None:
+    _log.warning("%s", error)
+
+
+def audio_files(
+    folder: Path,
+    on_error: Callable[[SerError], None] = _warn,
+    pass_over: Callable[[Path], object] = lambda path: None,
+) -> Iterator[Path]:
+    """Every audio file under a folder, sorted; AppleDouble and other hidden names are no audio.
+
+    Links that lead nowhere are among them: what reads them says so. `on_error` is told of folders
+    that cannot be listed and of names that are not UTF-8, `pass_over` of linked folders, which are
+    not entered, and of files that are no audio by their names.
+    """
+    for path in sorted(_files(folder, on_error, pass_over)):
+        if path.suffix.lower() not in AUDIO_SUFFIXES:
+            pass_over(path)
+        elif is_utf8(path):
+            yield path
+        else:
+            on_error(UnusableError(path, "unreadable", NOT_UTF8))
+
+
+def _files(
+    folder: Path, on_error: Callable[[SerError], None], pass_over: Callable[[Path], object]
+) -> Iterator[Path]:
+    """Whatever is no folder and not hidden."""
+
+    def refuse(error: OSError) -> None:
+        fix = "Make it readable, or leave it out."
+        on_error(SerError(f"{error.filename}: cannot be listed ({error.strerror}). {fix}"))
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if os.path.islink(Path(place, name)):
+                pass_over(Path(place, name))
+        yield from (Path(place, name) for name in files if not name.startswith("."))
+
+
+def recordings(
+    named: Sequence[Path], on_error: Callable[[SerError], None], tell: Callable[[str], object]
+) -> Iterator[Path]:
+    """The files as named, and all audio files of each folder, sorted.
+
+    `tell` is given one line on what is passed over in a folder.
+    """
+    for path in named:
+        if not os.path.isdir(path):  # where pathlib raises for a name that is too long
+            yield path
+            continue
+        others: list[Path] = []
+        found = list(audio_files(path, on_error, others.append))
+        if others:
+            first = ", ".join(on_one_line(other.name) for other in others[:_SHOWN])
+            more = ", ..." if len(others) > _SHOWN else ""
+            told = f"passed over in {path}, {len(others)} that are no audio by their names or are"
+            tell(f"{told} linked folders: {first}{more}\n")
+        if not found:
+            why = f"no audio was found in it ({', '.join(AUDIO_SUFFIXES)})"
+            on_error(SerError(f"{path}: {why}. Name another, or a file."))
+        yield from found
+
+
+def on_one_line(name: str) -> str:
+    """Line feeds, escapes and the like as Python writes them in a string."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in name
+    )
