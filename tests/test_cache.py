@@ -6,67 +6,24 @@ import logging
 import multiprocessing
 import os
 import pickle
-import re
 import signal
 import time
-from collections.abc import Callable, Sequence
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from cache_clips import N_CLIPS, Doubled, samples, write_clips
 
 from ser import cache as cache_module
-from ser.audio import Waveform
 from ser.cache import Clip, FeatureCache
 from ser.errors import SerError
-from ser.features.base import JSON, Array, Feature
-
-N_CLIPS = 12
-
-
-class Doubled(Feature):
-    """Twice the samples, one value a frame; leaves a line in a file for every clip extracted."""
-
-    stream = "frames"
-
-    def __init__(self, log: Path, delay_s: float = 0.0, gain: float = 2.0) -> None:
-        self.log, self.delay_s, self.gain = log, delay_s, gain
-
-    def settings(self) -> dict[str, JSON]:
-        return {"class": "Doubled", "version": 1, "gain": self.gain}
-
-    def shape(self) -> tuple[int, ...]:
-        return (1,)
-
-    def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
-        for key in keys:
-            time.sleep(self.delay_s)
-            with self.log.open("a") as file:
-                file.write(f"{key}\n")
-        return [self.gain * waveform[:, None] for waveform in waveforms]
-
-    @property
-    def extracted(self) -> list[str]:
-        return self.log.read_text().split() if self.log.exists() else []
-
-
-def _samples(i: int) -> np.ndarray:
-    return np.random.default_rng(i).uniform(-0.4, 0.4, 400 + 13 * i).astype(np.float32)
 
 
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Clip]:
-    made = []
-    for i in range(N_CLIPS):
-        path = tmp_path / f"clip{i}.wav"
-        soundfile.write(path, _samples(i), 16_000, subtype="FLOAT")
-        digest = hashlib.sha256(_samples(i).tobytes()).hexdigest()
-        made.append(Clip(f"test/clip{i}", path, digest, len(_samples(i)) / 16_000))
-    return made
+    return write_clips(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +33,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _check(store: cache_module.FeatureStore, clips: list[Clip]) -> None:
     for i, clip in enumerate(clips):
-        np.testing.assert_array_equal(store[clip.sha256], 2 * _samples(i)[:, None])
+        np.testing.assert_array_equal(store[clip.sha256], 2 * samples(i)[:, None])
 
 
 def test_a_second_ensure_does_no_work(
@@ -87,7 +44,7 @@ def test_a_second_ensure_does_no_work(
     store = cache.ensure(feature, [*clips, twin], workers=2, progress=False)
     assert sorted(feature.extracted) == sorted(clip.sha256 for clip in clips)
     assert len(store) == N_CLIPS and clips[3].sha256 in store and "unknown" not in store
-    assert store.nbytes == sum(4 * len(_samples(i)) for i in range(N_CLIPS))
+    assert store.nbytes == sum(4 * len(samples(i)) for i in range(N_CLIPS))
     _check(store, clips)
     with caplog.at_level(logging.INFO, "ser.cache"):
         _check(cache.ensure(feature, clips, workers=1, progress=False), clips)
@@ -117,7 +74,7 @@ def test_other_settings_have_a_folder_of_their_own(tmp_path: Path, clips: list[C
     cache.ensure(two, clips, workers=1, progress=False)
     store = cache.ensure(three, clips[:2], workers=1, progress=False)
     assert len(store) == 2
-    np.testing.assert_allclose(store[clips[1].sha256], 3 * _samples(1)[:, None])
+    np.testing.assert_allclose(store[clips[1].sha256], 3 * samples(1)[:, None])
 
 
 def test_views_are_mapped_private_and_survive_pickling(tmp_path: Path, clips: list[Clip]) -> None:
@@ -206,71 +163,6 @@ def test_a_clip_whose_feature_is_not_finite_is_named_and_the_rest_is_kept(
         cache.ensure(feature, clips, workers=1, progress=False)
     cache.ensure(feature, clips[1:], workers=1, progress=False)
     assert len(feature.extracted) == N_CLIPS - 1
-
-
-class Wrong(Doubled):
-    """Gives what the test makes of the right arrays."""
-
-    def __init__(self, log: Path, change: Callable[[list[Array]], list[Array]]) -> None:
-        super().__init__(log)
-        self.change = change
-
-    def settings(self) -> dict[str, JSON]:
-        return {"class": "Wrong", "version": 1}
-
-    def extract(self, waveforms: Sequence[Waveform], keys: Sequence[str]) -> list[Array]:
-        return self.change(super().extract(waveforms, keys))
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda array: array.T, r"shape \(1, 543\)"),
-        (lambda array: array[:, 0], r"shape \(543,\)"),
-        (lambda array: array[None], r"shape \(1, 543, 1\)"),
-        (lambda array: array[:0], r"shape \(0, 1\)"),
-        (lambda array: array * 1j, "type complex64"),
-        (torch.from_numpy, "a Tensor of shape"),
-        (lambda array: array.tolist(), "a list of shape unknown"),
-    ],
-)
-def test_an_array_that_is_not_as_its_feature_says_is_never_stored(
-    tmp_path: Path, clips: list[Clip], change: Callable[[Array], Any], told: str
-) -> None:
-    wrong = Wrong(tmp_path / "log", lambda arrays: [change(array) for array in arrays])
-    cache = FeatureCache(tmp_path / "cache")
-    with pytest.raises(SerError) as caught:
-        cache.ensure(wrong, clips, workers=1, progress=False)
-    assert re.search(rf"^Wrong\.extract gave {clips[-1].path} .*{told}", str(caught.value))
-    assert r"ask for a NumPy array (time, 1) of float32" in str(caught.value)
-    assert not list(cache.folder_of(wrong).glob("*.bin"))
-
-
-def test_a_feature_gives_one_array_a_clip_and_settings_that_are_json(
-    tmp_path: Path, clips: list[Clip]
-) -> None:
-    cache = FeatureCache(tmp_path / "cache")
-    with pytest.raises(SerError, match=r"^Wrong\.extract gave 1 arrays for 2 clips"):
-        wrong = Wrong(tmp_path / "log", lambda arrays: arrays[1:])
-        cache.ensure(wrong, clips, workers=1, progress=False)
-    doubled = Doubled(tmp_path / "log", gain=np.int64(2))  # type: ignore[arg-type]
-    with pytest.raises(SerError, match=r"^Doubled\.settings\(\) = .*is no JSON \(.*int64"):
-        cache.ensure(doubled, clips, workers=1, progress=False)
-
-
-def test_a_feature_without_time_has_the_very_shape_that_it_says(
-    tmp_path: Path, clips: list[Clip]
-) -> None:
-    class Mean(Wrong):
-        stream = "embedding"
-
-    cache = FeatureCache(tmp_path / "cache")
-    mean = Mean(tmp_path / "log", lambda arrays: [array.mean(0) for array in arrays])
-    store = cache.ensure(mean, clips, workers=1, progress=False)
-    np.testing.assert_allclose(store[clips[0].sha256], [2 * _samples(0).mean()], rtol=1e-5)
-    mean.change, mean.settings = lambda arrays: arrays, lambda: {"class": "Mean", "version": 2}
-    with pytest.raises(SerError, match=r"stream embedding and its shape\(\) ask for .* \(1\) of"):
-        cache.ensure(mean, clips, workers=1, progress=False)
 
 
 def _run(folder: Path, feature: Doubled, clips: list[Clip]) -> None:

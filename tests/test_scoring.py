@@ -73,7 +73,7 @@ def predictions(table) -> pd.DataFrame:
 def test_probabilities_that_are_no_numbers_are_refused(table, value):
     broken = PROBABILITIES.clone()
     broken[1, 2] = value
-    with pytest.raises(SerError, match=r"^SimpleNamespace gave 1 of 4 clips probabilities that are"):
+    with pytest.raises(SerError, match=r"^SimpleNamespace gave 1 of 4 clips prob"):
         answered(table, broken)
 
 
