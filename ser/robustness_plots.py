@@ -66,7 +66,7 @@ def robustness_figure(
         _reach(table)[1].add(table["uar"]).max(), *table.filter(["before"]).max(), *heights.values()
     )
     grid[0][0].set_ylim(0, top + 0.05)
-    last, least = grid[0][-1], 0.05 * (top + 0.05)
+    last, least = grid[0][-1], 0.065 * (top + 0.05)
     lowest = 0.0
     for word, height in sorted(heights.items(), key=lambda item: item[1]):
         lowest = max(height, lowest + least)
