@@ -4,7 +4,6 @@ Each command imports what it needs when it runs, so that `ser --help` answers at
 """
 
 import argparse
-import errno
 import io
 import logging
 import os
@@ -13,16 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ser.errors import SerError
+from ser.errors import FULL, INTERRUPTED, MISTAKE, REFUSED, SerError
 
 if TYPE_CHECKING:
     from ser.predict import Answer, Recognizer
     from ser.run_folder import RunFolder
 
-MISTAKE = 2
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 SYNTHETIC = (
     "warning: this model was trained on SYNTHETIC SPEECH: its answers show that the code works, "
     "and say nothing about people.\n"
@@ -74,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _of_the_disk(error: OSError) -> SerError | None:
     """What the user is told of a disk or a folder; None where the error is none of theirs."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         at = error.filename or Path.cwd()
         return SerError(
             f"{at}: no space is left on the disk. Free some and run the same command again, or "
             "name a folder on another disk."
         )
-    if error.errno in _REFUSED and error.filename:
+    if error.errno in REFUSED and error.filename:
         return SerError(
             f"{error.filename} cannot be opened or written ({error.strerror}). Make it "
             "accessible, or name another folder or file."

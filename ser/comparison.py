@@ -70,9 +70,7 @@ def _own_figures(runs: pd.DataFrame) -> dict[str, float]:
 
 
 def _pooled(folds: pd.DataFrame) -> dict[str, float]:
-    tables = [
-        pd.read_parquet(RunFolder(Path(folder)).predictions) for folder in folds["run_folder"]
-    ]
+    tables = [RunFolder(Path(folder)).read_predictions() for folder in folds["run_folder"]]
     together = pool_folds(tables)
     columns = [str(name) for name in together.columns]
     prefix = "probability_"

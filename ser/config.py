@@ -16,7 +16,7 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ser.errors import OptionError, SerError
+from ser.errors import INTERRUPTED, MISTAKE, OptionError, SerError
 from ser.mistakes import mistake_of
 from ser.options import check_targets, check_values, explained
 
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 DEFAULT_ENCODER, DEMO_ENCODER = "wav2vec2_base", "tiny"
-MISTAKE = 2  # exit status of a run that a user's mistake ended
-INTERRUPTED = 130  # and of one that Ctrl-C ended, as shells have it
 
 # Threads of a parallel loop soon sleep at its end in place of spinning: with two runs on two cores,
 # spinning made a training step 10 times slower (docs/log.md). Read when torch is imported.

@@ -4,8 +4,8 @@ Overlap and save (Oppenheim and Schafer 2010, Discrete-Time Signal Processing, s
 clip is cut into blocks that overlap by what the filter reaches; each block's three phases (every
 third sample) are transformed, multiplied by those of the filter and added up, and what comes back
 is the block at a third of its rate. Two blocks a and b go through it as a + ib. The last step
-there, the product and the first step back are one pass. Blocks are turned about as frames are in
-`ser.features.mel_kernels`, and numbers lie in one array for the reason given there.
+there, the product and the first step back are one pass. All numbers lie in one array for the
+reason that `ser.features.mel_kernels` gives.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from ser.fourier import LANES, eight, store, turns_at
+from ser.fourier import LANES, eight, store, turn_about, turns_at
 from ser.kernels import inlined, kernel
 
 Array = np.ndarray
@@ -28,7 +28,6 @@ _KEPT = _POINTS - 2 * _REACH  # samples of a block's answer that its neighbours 
 _HOP = 3 * _KEPT
 _BLOCKS = 2 * LANES
 _WIDTH = 48  # columns of a hop in the workspace; 33 are used
-_ROWS = 16  # turned about at a time: a line of the cache of each block
 _EIGHTH = _POINTS // 8 * LANES + 16  # 16: or all eighths lay at the same place of a page
 _PLANE = 8 * _EIGHTH + 80
 
@@ -65,7 +64,7 @@ def _tables() -> tuple[Array, Array]:
 @kernel
 def _decimate(clip: Array, roots: Array, gains: Array, work: Array, out: Array) -> None:
     for first in range(0, -(-len(out) // _KEPT), _BLOCKS):
-        _turn_about(clip, first * _HOP - 3 * _REACH, work)
+        turn_about(clip, first * _HOP - 3 * _REACH, _HOP, _BLOCKS + 1, _WIDTH, work)
         for phase in range(4):  # of the samples, then what comes back
             if phase < 3:
                 _first_step(work, phase, roots)
@@ -80,23 +79,6 @@ def _decimate(clip: Array, roots: Array, gains: Array, work: Array, out: Array) 
 def _plane(number: int) -> int:
     """Where a plane begins: even real, odd imaginary."""
     return _HOP * _WIDTH + number * _PLANE
-
-
-@inlined
-def _turn_about(clip: Array, begin: int, work: Array) -> None:
-    """The hops that the blocks are made of, each into a column."""
-    for top in range(0, _HOP, _ROWS):
-        for number in range(_BLOCKS + 1):
-            start, at = begin + number * _HOP + top, top * _WIDTH + number
-            column = work[at : at + (_ROWS - 1) * _WIDTH + 1]
-            if start >= 0 and start + _ROWS <= len(clip):
-                samples = clip[start : start + _ROWS]
-                for k in range(_ROWS):
-                    column[k * _WIDTH] = samples[k]
-            else:
-                for k in range(_ROWS):
-                    inside = 0 <= start + k < len(clip)
-                    column[k * _WIDTH] = clip[start + k] if inside else np.float32(0)
 
 
 @inlined

@@ -1,6 +1,16 @@
-"""The exceptions that a user's mistake raises."""
+"""The exceptions that a user's mistake raises, and how a program ends by one."""
 
+import errno
 from pathlib import Path
+
+MISTAKE = 2
+"""Exit status of a program that a user's mistake ended."""
+INTERRUPTED = 130
+"""And of one that Ctrl-C ended, as shells have it."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+"""Of the system's errors: what a full disk, and a folder that must not be written, raise."""
 
 
 class SerError(Exception):

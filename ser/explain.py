@@ -69,7 +69,7 @@ def explain(
     Further runs are counted in the page of wrong clips and shown in the recall figure. What a
     model does not have is left out, with the reason in index.html and in the log.
     """
-    predictions = {name: _predictions(f) for name, f in _named(folders).items()}
+    predictions = {name: f.read_predictions() for name, f in _named(folders).items()}
     run = _open(folders[0], encoder_path)
     parts: dict[str, Callable[[Path], None]] = {
         "embedding_map.png": lambda path: _draw_map(run, path),
@@ -154,15 +154,6 @@ def _named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
         name if short.count(name) == 1 else path.name: folder
         for name, (path, folder) in zip(short, unique.items(), strict=True)
     }
-
-
-def _predictions(folder: RunFolder) -> pd.DataFrame:
-    if not folder.predictions.is_file():
-        raise SerError(
-            f"{folder.path} has no predictions.parquet: the run has not scored its test part "
-            f"(cut off, or test=false). Go on with it: python train.py resume={folder.path}"
-        )
-    return pd.read_parquet(folder.predictions)
 
 
 def _page_title(run: Explained, predictions: dict[str, pd.DataFrame]) -> str:

@@ -14,7 +14,28 @@ Array = np.ndarray
 LANES = 16
 """Numbers in a vector."""
 
+_ROWS = 16  # turned about at a time: of each hop a line of the cache
 _DIAGONAL = np.float32(np.sqrt(0.5))
+
+
+@inlined
+def turn_about(clip: Array, begin: int, hop: int, columns: int, width: int, work: Array) -> None:
+    """The clip's hops from sample `begin` on, each into a column of `work`, `width` numbers a row.
+
+    Past the clip's ends stand zeros; `hop` is a multiple of 16.
+    """
+    for top in range(0, hop, _ROWS):
+        for number in range(columns):
+            start, at = begin + number * hop + top, top * width + number
+            column = work[at : at + (_ROWS - 1) * width + 1]
+            if start >= 0 and start + _ROWS <= len(clip):
+                samples = clip[start : start + _ROWS]
+                for k in range(_ROWS):
+                    column[k * width] = samples[k]
+            else:
+                for k in range(_ROWS):
+                    inside = 0 <= start + k < len(clip)
+                    column[k * width] = clip[start + k] if inside else np.float32(0)
 
 
 @inlined

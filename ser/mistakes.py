@@ -1,6 +1,5 @@
 """What a user is told of an error: of ours, and of those that others raise at the user's doing."""
 
-import errno
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,10 +10,9 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from ser.errors import SerError
+from ser.errors import FULL, REFUSED, SerError
 
 _MLFLOWS = "MlflowException"  # its module takes seconds to import
-_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 _FULL_DISK = (
     "no space is left on its disk, or on that of the cache. Free some and go on: sweep.py by the "
     "same command, train.py with resume= and the run folder."
@@ -25,7 +23,7 @@ def mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
     """What the user is told of an error; None where it is none of theirs."""
     if _is_full_disk(error):
         return SerError(f"{cfg.runs_root}: {_FULL_DISK}")
-    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+    if isinstance(error, OSError) and error.errno in REFUSED:
         return _unwritable(error, cfg)
     mlflows = any(kind.__name__ == _MLFLOWS for kind in type(error).__mro__)
     if mlflows and OmegaConf.select(cfg, "logger.uri"):
@@ -62,5 +60,5 @@ def _unwritable(error: OSError, cfg: DictConfig) -> SerError | None:
 
 def _is_full_disk(error: Exception) -> bool:
     """Of the system, or of SQLite in MLflow's words."""
-    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    full = isinstance(error, OSError) and error.errno in FULL
     return full or "disk is full" in str(error)

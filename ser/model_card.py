@@ -200,7 +200,7 @@ def _results(
     }
     if "test/uar" not in metrics:
         return facts
-    predictions, classes = pd.read_parquet(folder.predictions), material.speech.classes
+    predictions, classes = folder.read_predictions(), material.speech.classes
     counts = confusion(predictions["truth"], predictions["prediction"], classes)
     return facts | {
         "figures_table": figures_table(predictions, classes),

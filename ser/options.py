@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import pydoc
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -123,6 +122,8 @@ def check_values(cfg: DictConfig) -> None:
 
 def check_targets(cfg: DictConfig) -> None:
     """Refuse a `_target_` that names nothing, by its key: what is built of it comes much later."""
+    import pydoc  # --help does without
+
     for key in _keys(cfg):
         if key.rpartition(".")[2] != "_target_":
             continue

@@ -188,7 +188,7 @@ def _read_arms(children: pd.DataFrame, folds: Sequence[int]) -> tuple[list[Arm],
 
 def _pooled(runs: pd.DataFrame) -> pd.DataFrame:
     tables = [
-        pd.read_parquet(RunFolder(Path(folder)).predictions).assign(fold=int(fold))
+        RunFolder(Path(folder)).read_predictions().assign(fold=int(fold))
         for folder, fold in zip(runs["run_folder"], runs["fold"], strict=True)
     ]
     return pool_folds(tables).sort_values("id", ignore_index=True)

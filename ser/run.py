@@ -122,7 +122,7 @@ def _resume(asked: DictConfig, tracker: Tracker, moved: bool) -> float:
             tracker.log_folder(state["run_id"], folder.path)
             tracker.finish(state["run_id"], "FINISHED")
         log.info("%s has finished; its figures stand in metrics.json", folder.path)
-        return folder.metrics().get(_best_key(cfg), float("nan"))
+        return folder.metrics().get(best_key(cfg), float("nan"))
     if moved:
         cfg.dataset.root = str(Path(asked.dataset.root).absolute())
     try:
@@ -172,7 +172,7 @@ def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
         tracker.finish(run_id, status)
     log.info("run folder  %s", folder.path)
     log.info("MLflow run  %s", run_id)
-    return metrics[_best_key(job.cfg)]
+    return metrics[best_key(job.cfg)]
 
 
 def _train_or_fail(job: Job, folder: RunFolder, logger: Any) -> dict[str, float]:
@@ -186,7 +186,8 @@ def _train_or_fail(job: Job, folder: RunFolder, logger: Any) -> dict[str, float]
         raise
 
 
-def _best_key(cfg: DictConfig) -> str:
+def best_key(cfg: DictConfig) -> str:
+    """The metric of a run that is the monitored one, of the epoch that was kept."""
     return f"best/{cfg.monitor.metric.split('/')[-1].replace('loss', 'nll')}"
 
 

@@ -22,7 +22,7 @@ from ser.report import markdown, show
 from ser.results_files import merge_section, write_page
 from ser.results_page import command_text, test_cells
 from ser.results_table import compute_results
-from ser.run import config_digest, tracker_of, train
+from ser.run import best_key, config_digest, tracker_of, train
 from ser.tracking import Tracker, flatten, git_commit
 
 log = logging.getLogger(__name__)
@@ -142,10 +142,12 @@ def _run_missing(
     if not Path(folder, "run.json").is_file():
         tracker.finish(before.info.run_id, "KILLED")
         return train(job, overrides), set()
-    job.resume = folder
-    if done := before.info.status == "FINISHED":
+    if before.info.status == "FINISHED":
         log.info("done before: %s", folder)
-    return train(job, overrides), {before.data.tags["git_commit"]} if done else set()
+        metric = before.data.metrics.get(best_key(job), float("nan"))
+        return metric, {before.data.tags["git_commit"]}
+    job.resume = folder
+    return train(job, overrides), set()
 
 
 def _tell_kept(commits: Set[str]) -> None:

@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from ser import comparison
 from ser.comparison import arm_names, compare_rows, tell_comparison
+from ser.errors import SerError
 
 CLASSES = ("happy", "sad")
 
@@ -175,5 +176,5 @@ def test_nothing_finished_nothing_compared(children, printed, caplog):
 
 def test_a_fold_whose_predictions_are_gone_is_not_passed_over(folds):
     Path(str(folds[1]["run_folder"]), "predictions.parquet").unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SerError, match=r"1 has no predictions\.parquet"):
         compare_rows(pd.DataFrame(folds))

@@ -172,7 +172,7 @@ def test_a_sweep_does_what_is_missing_and_tells_the_arms_apart(
     assert "augment=none" in first.stdout and "augment=specaugment" in first.stdout
     assert "±" in first.stdout
     again = run_script("sweep.py", project, *words)
-    assert again.stdout.count("done before") == 4
+    assert again.stdout.count("\ndone before: ") == 4
 
 
 def test_a_mistake_is_one_paragraph_and_status_2(project: Path) -> None:

@@ -17,8 +17,7 @@ from omegaconf import OmegaConf
 from pipeline_runs import ROOT, TIM, composed, options, run_script, train
 
 from ser.checkpoint import load_checkpoint
-from ser.config import INTERRUPTED
-from ser.errors import SerError
+from ser.errors import INTERRUPTED, SerError
 from ser.run_folder import RunFolder
 
 

@@ -57,9 +57,11 @@ def test_what_was_done_is_kept_and_its_commit_told(tracker, trained, tmp_path, c
         (tmp_path / "run.json").touch()
         tags = {"run_folder": str(tmp_path), "git_commit": "0123+"}
         tags["config"] = sweep_module.config_digest(composed(*words))
-        tracker.finish(tracker.start("chance", tags), "FINISHED")
+        done = tracker.start("chance", tags)
+        tracker.log_metrics(done, {sweep_module.best_key(composed(*words)): 0.25})
+        tracker.finish(done, "FINISHED")
     run = sweep_module._run_missing(composed(*words), words, tracker, parent)
-    assert run == (0.5, {"0123+"}) and trained == [str(tmp_path)]
+    assert run == (0.25, {"0123+"}) and trained == []
     with caplog.at_level("WARNING", logger="ser"):
         sweep_module._tell_kept({"0123+"})
         assert "are kept, of commit 0123+ (now" in caplog.text

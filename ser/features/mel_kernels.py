@@ -16,7 +16,7 @@ makes vector instructions of them without checking what overlaps.
 import numpy as np
 
 from ser.features.mel import AMIN
-from ser.fourier import LANES, eight, four, store, turns_at
+from ser.fourier import LANES, eight, four, store, turn_about, turns_at
 from ser.kernels import inlined, kernel
 
 Array = np.ndarray
@@ -76,7 +76,8 @@ def _mel_power(
     out: Array,
 ) -> None:  # fmt: skip
     for first in range(0, out.shape[1], FRAMES):
-        _turn_about(clip, first, n_fft, work)
+        hop = n_fft // 4
+        turn_about(clip, first * hop - n_fft // 2, hop, FRAMES + 3, _WIDTH, work)
         _window_and_first_step(work, n_fft, window, roots)
         _step(work, n_fft, n_fft // 8, 0, 2, roots)
         _step(work, n_fft, n_fft // 64, 2, 0, roots)
@@ -86,23 +87,6 @@ def _mel_power(
             _last_two(work, n_fft)
         _powers(work, n_fft)
         _bands(work, n_fft, filters, out[:, first : first + FRAMES])
-
-
-@inlined
-def _turn_about(clip: Array, first: int, n_fft: int, work: Array) -> None:
-    """The hops that frames `first` and on are made of, each into a column."""
-    hop = n_fft // 4
-    for number in range(FRAMES + 3):
-        start = (first + number) * hop - n_fft // 2
-        column = work[number : number + (hop - 1) * _WIDTH + 1]
-        if start >= 0 and start + hop <= len(clip):
-            samples = clip[start : start + hop]
-            for k in range(hop):
-                column[k * _WIDTH] = samples[k]
-        else:
-            for k in range(hop):
-                inside = 0 <= start + k < len(clip)
-                column[k * _WIDTH] = clip[start + k] if inside else np.float32(0)
 
 
 @inlined
