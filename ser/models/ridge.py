@@ -13,14 +13,20 @@ from ser.models.base import Batches, EmotionModel, require
 from ser.models.discriminant import fit_discriminant
 from ser.models.dual_ridge import DualRidge
 from ser.models.enrolment import Voice, adapted
+from ser.models.least_squares import Regression
 from ser.models.linear import UNSEEN
 from ser.models.pooled_inputs import PooledInputs
+from ser.models.primal_ridge import PrimalRidge
 
 _log = logging.getLogger(__name__)
 
 _POOLED = ("mean", "std")
 _FOLDS = 4  # of the training speakers, for answers on speakers that a regression has not heard
 _PARTITIONS = 10  # into such folds; with one, UAR between corpora hung on the draw by 7 points
+_ANSWERS = 100_000  # of more clips than a tenth of this there are fewer partitions
+_DUAL_CLIPS = 15_000  # more are solved by their inputs; two square matrices of these are 3.4 GiB
+_DUAL_TIMES = 3  # so are more clips than so many times the inputs, where it takes less time
+_CLIPS_A_DIRECTION = 16  # with fewer clips a speaker not all of their directions are projected out
 _DEVIATION_CLIPS = 10.0  # clips that the training speakers' deviation counts as
 
 
@@ -28,12 +34,12 @@ class Ridge(EmotionModel):
     """The mean of several ridge regressions, then one Gaussian for each class over their answers.
 
     A clip is heard twice, its speech alone and all of it with silence around: the errors of the two
-    differ. Its layers are brought to zero mean and unit deviation, statistic by
-    statistic, which takes out much of the channel. From the standardised inputs the directions are
-    projected out in which the means of the training speakers differ (nuisance attribute
-    projection, Solomonoff, Campbell & Boardman, ICASSP 2005). Each view of the inputs gives a
-    regression on ±1 targets, the classes of a corpus weighing the same, a corpus by the root of its
-    clips. Their weighted mean on clips of speakers left out gives a linear discriminant
+    differ. Its layers are brought to zero mean and unit deviation, statistic by statistic, which
+    takes out much of the channel. From the standardised inputs the directions are projected out in
+    which the means of the training speakers differ most, at most one for 16 clips (nuisance
+    attribute projection, Solomonoff, Campbell & Boardman, ICASSP 2005). Each view of the inputs
+    gives a regression on ±1 targets, the classes of a corpus weighing the same, a corpus by the
+    root of its clips. Their weighted mean on clips of speakers left out gives a linear discriminant
     (ser.models.discriminant). All of it is linear: one weight matrix at inference.
 
     With `enrolment` the model is fitted on inputs standardised speaker by speaker, and is adapted
@@ -53,7 +59,7 @@ class Ridge(EmotionModel):
         whole_views: the same of regressions on all frames of a clip, by mean and std.
         whole_share: their weight in the mean; 0 leaves them out, and one stream is read.
         silence_s: of the feature `embedding_whole`; None is each recording's own silence.
-        penalty: squared weight against squared error, for each input of a view.
+        penalty: squared weight against squared error, for each input of a view; above 0.
         remove_speakers: project out the training speakers' directions (not with enrolment, which
             has taken the speaker out already).
         enrolment: clips of a new speaker to adapt to: a number, `all`, or 0.
@@ -86,6 +92,8 @@ class Ridge(EmotionModel):
         super().__init__(n_classes, self.reads_of({"whole_share": whole_share}))
         if not 0 <= whole_share < 1:
             raise SerError(f"model.whole_share={whole_share}: give a share from 0 to below 1.")
+        if penalty <= 0:
+            raise SerError(f"model.penalty={penalty}: give a number above 0.")
         self.pooled = [PooledInputs(streams, "embedding", statistics or _POOLED, layers)]
         self.views = self.pooled[0].views("views", views, 1 - whole_share)
         if whole_share:
@@ -145,7 +153,8 @@ class Ridge(EmotionModel):
         answers, weight, offset = self._views(inputs, target, speaker, clip_weight)
         self.weight.copy_(weight / scale[:, None])
         self.bias.copy_(offset - centre @ (weight / scale[:, None]))
-        self._fit_discriminant(answers, target.repeat(_PARTITIONS), int(speaker.max()) + 1)
+        repeated = target.repeat(len(answers) // len(target))
+        self._fit_discriminant(answers, repeated, int(speaker.max()) + 1)
 
     def _tell_of_silence(self, corpus: Tensor) -> None:
         heard = self.own_silence and not self.adapts
@@ -163,26 +172,25 @@ class Ridge(EmotionModel):
         """Mean over views: answers to left-out speakers of every partition, one after another;
         weight and offset on all clips.
         """
-        partitions = [_speaker_folds(speaker, _FOLDS, seed) for seed in range(_PARTITIONS)]
-        answers = torch.zeros(_PARTITIONS, len(target), self.n_classes)
+        n_partitions = max(1, min(_PARTITIONS, _ANSWERS // len(target)))
+        partitions = [_speaker_folds(speaker, _FOLDS, seed) for seed in range(n_partitions)]
+        answers = torch.zeros(n_partitions, len(target), self.n_classes)
         weight = torch.zeros(inputs.shape[1], self.n_classes)
         offset = torch.zeros(self.n_classes)
         remove = self.remove_speakers and not self.enrolment_clips
+        n_removed = len(target) // _CLIPS_A_DIRECTION if remove else 0
         for columns, share in self.views:
-            view = inputs[:, columns]
-            gram = (view @ view.T).double()
-            penalty = self.penalty * len(columns)
-            solver = DualRidge(gram, target, speaker, clip_weight, self.n_classes, penalty, remove)
-            everyone = torch.arange(len(target))
-            coefficients, constant = solver.solve(everyone)
-            weight[columns] += (view.T.double() @ coefficients).float() * share
+            size = len(columns)
+            penalty = self.penalty * size
+            task = Regression(target, speaker, clip_weight, self.n_classes, penalty, n_removed)
+            dual = len(target) <= min(_DUAL_CLIPS, _DUAL_TIMES * size)
+            solver = (DualRidge if dual else PrimalRidge)(inputs[:, columns], task)
+            part, constant = solver.solution()
+            weight[columns] += part.float() * share
             offset += constant.float() * share
             for number, folds in enumerate(partitions):
                 for fold in folds:
-                    rest = torch.nonzero(~torch.isin(everyone, fold)).squeeze(1)
-                    part, constant = solver.solve(rest)
-                    mine = gram[fold][:, rest] @ part + constant
-                    answers[number, fold] += mine.float() * share
+                    answers[number, fold] += solver.answers(fold).float() * share
         return answers.flatten(0, 1), weight, offset
 
     def _fit_discriminant(self, answers: Tensor, target: Tensor, n_speakers: int) -> None:

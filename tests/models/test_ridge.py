@@ -1,56 +1,16 @@
 """The ridge model: its solver against scikit-learn, what it removes, and how it adapts."""
 
-import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge as SklearnRidge
 
 from ser.batch import Batch
 from ser.errors import SerError
-from ser.models.dual_ridge import DualRidge
+from ser.models import ridge
+from ser.models.least_squares import Regression
 from ser.models.pooled_inputs import PooledInputs
 from ser.models.ridge import Ridge, _balanced, _speaker_folds
 
 WIDTH, N_LAYERS, N_CLASSES = 12, 3, 3
-
-
-def _dual(inputs: torch.Tensor, **options: object) -> DualRidge:
-    n = len(inputs)
-    defaults = {
-        "target": torch.arange(n) % N_CLASSES,
-        "speaker": torch.arange(n) // 10,
-        "clip_weight": torch.ones(n),
-        "n_classes": N_CLASSES,
-        "penalty": 5.0,
-        "remove": False,
-    }
-    return DualRidge((inputs @ inputs.T).double(), **{**defaults, **options})
-
-
-def test_dual_solution_equals_scikit_learns_weighted_ridge() -> None:
-    inputs = torch.randn(40, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    weight = torch.rand(40, generator=torch.Generator().manual_seed(1)) + 0.5
-    clips = torch.arange(3, 37)
-    coefficients, constant = _dual(inputs, clip_weight=weight).solve(clips)
-    signs = 2.0 * torch.nn.functional.one_hot(clips % N_CLASSES).double() - 1.0
-    expected = SklearnRidge(alpha=5.0).fit(inputs[clips], signs, sample_weight=weight[clips])
-    np.testing.assert_allclose((inputs[clips].T @ coefficients).T, expected.coef_, atol=1e-6)
-    np.testing.assert_allclose(constant, expected.intercept_, atol=1e-6)
-
-
-def test_removal_makes_answers_equal_along_the_speakers_directions() -> None:
-    draw = torch.Generator().manual_seed(0)
-    inputs = torch.randn(40, 60, dtype=torch.float64, generator=draw)
-    target, speaker = torch.arange(40) % N_CLASSES, torch.arange(40) // 10
-    inputs = inputs + 3.0 * torch.randn(4, 60, dtype=torch.float64, generator=draw)[speaker]
-    clips = torch.arange(40)
-    plain, _ = _dual(inputs).solve(clips)
-    removed, _ = _dual(inputs, remove=True).solve(clips)
-    # the speakers' means, the classes taken out
-    residual = inputs - torch.stack([inputs[target == c].mean(0) for c in range(3)])[target]
-    means = torch.stack([residual[speaker == s].mean(0) for s in range(4)])
-    assert (means @ inputs.T @ removed).abs().max() < 1e-6
-    assert (means @ inputs.T @ plain).abs().max() > 1e-2
 
 
 def _model(
@@ -58,6 +18,7 @@ def _model(
     remove: bool = True,
     whole_share: float = 0.0,
     silence_s: float | None = None,
+    penalty: float = 0.1,
 ) -> Ridge:
     shape = (N_LAYERS, 2 * WIDTH)
     return Ridge(
@@ -69,7 +30,7 @@ def _model(
         whole_views=[["std"]],
         whole_share=whole_share,
         silence_s=silence_s,
-        penalty=0.1,
+        penalty=penalty,
         remove_speakers=remove,
         enrolment=enrolment,
     )
@@ -197,6 +158,55 @@ def test_an_unknown_speaker_is_taken_for_the_average_one() -> None:
     assert torch.equal(model(stranger), model(stranger._replace(speaker=None)))
 
 
+def test_many_clips_are_solved_by_their_inputs_to_the_same_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, test = _speech(8, 1, 0.3), _speech(4, 2, 0.3)
+    few, many = _model(), _model()
+    monkeypatch.setattr(ridge, "_DUAL_TIMES", 100)
+    few.fit(lambda: [train])
+    for limit in ("_DUAL_TIMES", "_DUAL_CLIPS"):
+        monkeypatch.setattr(ridge, limit, 0)
+        monkeypatch.setattr(ridge, "DualRidge", None)
+        many.fit(lambda: [train])
+        torch.testing.assert_close(many(test), few(test), atol=1e-3, rtol=1e-3)
+
+
+def test_of_very_many_clips_fewer_partitions_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = _speech(8, 1, 0.3)
+    model, answered = _model(), []
+    monkeypatch.setattr(model, "_fit_discriminant", lambda *args: answered.append(args))
+    for answers in (100_000, 3 * len(train.target), 1):
+        monkeypatch.setattr(ridge, "_ANSWERS", answers)
+        model.fit(lambda: [train])
+    n = len(train.target)
+    assert [len(answers) for answers, *_ in answered] == [10 * n, 3 * n, n]
+    assert all(len(answers) == len(target) for answers, target, _ in answered)
+
+
+def test_of_speakers_of_few_clips_not_all_directions_are_projected_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def noted(*args: object) -> Regression:
+        regression = Regression(*args)
+        asked.append(regression.n_removed)
+        return regression
+
+    monkeypatch.setattr(ridge, "Regression", noted)
+    train = _speech(8, 1, 0.3)
+    _model().fit(lambda: [train])
+    _model(remove=False).fit(lambda: [train])
+    assert set(asked[:2]) == {240 // 16} and set(asked[2:]) == {0}
+
+
+@pytest.mark.parametrize("penalty", [0, -1.0])
+def test_an_impossible_penalty_is_an_error(penalty: float) -> None:
+    with pytest.raises(SerError, match=r"penalty="):
+        _model(penalty=penalty)
+
+
 @pytest.mark.parametrize("enrolment", ["some", -1])
 def test_an_impossible_enrolment_is_an_error(enrolment: int | str) -> None:
     with pytest.raises(SerError, match=r"model\.enrolment="):
@@ -239,16 +249,3 @@ def test_of_one_speaker_the_folds_are_of_clips() -> None:
     folds = _speaker_folds(torch.zeros(10, dtype=torch.long), 4, 0)
     assert sorted(torch.cat(folds).tolist()) == list(range(10))
     assert all(0 < len(fold) < 10 for fold in folds)
-
-
-def test_one_speaker_has_no_directions_to_take_out() -> None:
-    inputs = torch.randn(50, 200, generator=torch.Generator().manual_seed(0)).double()
-    clips, one = torch.arange(50), torch.zeros(50, dtype=torch.long)
-    target = (clips * 7 % 11) % 4
-    weight = (1 / torch.bincount(target).double())[target]
-    gram = inputs @ inputs.T
-    solved = [
-        DualRidge(gram, target, one, weight, 4, 1.0, remove).solve(clips)
-        for remove in (True, False)
-    ]
-    torch.testing.assert_close(solved[0], solved[1], rtol=0, atol=0)
