@@ -34,8 +34,10 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
     rows = [dict(row) for row in compare_rows(children)]
     part = "test" if all("test/uar" in row for row in rows) else "best"
     metrics = [f"{part}/{name}" for name in SHOWN]
-    where = "test part" if part == "test" else "validation part, kept checkpoint"
-    title = f"{len(children)} runs, {where}; folds pooled, mean ± sd over seeds"
+    where = "test part; folds pooled"
+    if part == "best":
+        where = "validation part, kept checkpoint; mean over folds"
+    title = f"{len(children)} runs, {where}, mean ± sd over seeds"
     if (children["synthetic"] == "true").any():
         title += "; SYNTHETIC SPEECH"
     render_comparison(rows, ["arm"], metrics, title, Console())
@@ -54,19 +56,29 @@ def finished_runs(tracker: Tracker, parent: str, digests: Collection[str]) -> pd
 
 
 def compare_rows(children: pd.DataFrame) -> list[dict[str, str | float]]:
-    """One row for each arm and seed; the test clips of its folds are pooled and scored once."""
-    children = children.assign(arm=arm_names(children))
+    """One row for each arm and seed; the test clips of its folds are pooled and scored once.
+
+    Validation figures are the mean over the folds, which may validate on the same clips. A row
+    of fewer folds than another names them in its arm: its figures are of other clips.
+    """
+    children = children.assign(arm=arm_names(children)).drop_duplicates(["arm", "seed", "fold"])
+    groups = list(children.groupby(["arm", "seed"], sort=False))
+    most = max(len(runs) for _, runs in groups)
     rows: list[dict[str, str | float]] = []
-    for (arm, seed), group in children.groupby(["arm", "seed"], sort=False):
-        many = group["fold"].nunique() > 1 and "test/uar" in group
-        figures = _pooled(group) if many else _own_figures(group)
-        rows.append({"arm": str(arm), "seed": str(seed), "folds": len(group), **figures})
+    for (arm, seed), runs in groups:
+        only = f" (only fold {', '.join(sorted(runs['fold'], key=int))})" * (len(runs) < most)
+        rows.append({"arm": f"{arm}{only}", "seed": str(seed), "folds": len(runs)} | _figures(runs))
     return rows
 
 
-def _own_figures(runs: pd.DataFrame) -> dict[str, float]:
-    first = runs.filter(regex="^(test|best)/").iloc[0].dropna()
-    return {str(key): float(value) for key, value in first.items()}
+def _figures(runs: pd.DataFrame) -> dict[str, float]:
+    own = runs.filter(regex="^(test|best)/").mean().dropna()
+    figures = {str(key): float(value) for key, value in own.items()}
+    if len(runs) == 1:
+        return figures
+    validation = {key: value for key, value in figures.items() if key.startswith("best/")}
+    tested = "test/uar" in runs and runs["test/uar"].notna().all()
+    return validation | (_pooled(runs) if tested else {})
 
 
 def _pooled(folds: pd.DataFrame) -> dict[str, float]:

@@ -127,6 +127,37 @@ def test_the_clips_of_folds_are_pooled_and_scored_once(folds):
     assert row["test/war"] == pytest.approx(0.5)
 
 
+def test_validation_figures_of_several_folds_are_their_mean(printed):
+    values = [0.2, 0.4, 0.9]
+    children = [
+        {key: value for key, value in row.items() if not key.startswith("test/")}
+        for n, value in enumerate(values)
+        for row in [child(f"split.fold={n}", fold=str(n), **{"best/uar": value})]
+    ]
+    (row,) = compare_rows(pd.DataFrame(children))
+    assert row["folds"] == 3 and row["best/uar"] == pytest.approx(0.5)
+    tell_comparison(Kept(pd.DataFrame(children)), "parent")
+    assert "kept checkpoint; mean over folds, mean ± sd over seeds" in printed.getvalue()
+
+
+def test_a_seed_that_lacks_folds_is_a_row_of_its_own_that_names_them(folds, printed):
+    other = [{**run, "seed": "1", "overrides": f"seed=1 {run['overrides']}"} for run in folds]
+    tracker = Kept(pd.DataFrame([*folds, {**other[1], "test/uar": 0.0}]))
+    tell_comparison(tracker, "parent")
+    whole, partial = compare_rows(tracker.children("parent"))
+    assert (whole["arm"], whole["test/clips"]) == ("ensemble", 6)
+    assert (partial["arm"], partial["test/uar"]) == ("ensemble (only fold 1)", 0)
+    assert "ensemble (only fold 1)" in printed.getvalue()
+    assert "±" not in tracker.tables["comparison.md"]
+
+
+def test_runs_with_and_without_test_figures_are_not_pooled(folds):
+    closed = child("test=false split.fold=0", **{"test/uar": np.nan, "best/uar": 0.1})
+    closed |= {"seed": "1"}
+    rows = compare_rows(pd.DataFrame([*folds, closed, {**closed, "fold": "1"}]))
+    assert "test/uar" in rows[0] and "test/uar" not in rows[1] and rows[1]["best/uar"] == 0.1
+
+
 def test_the_table_tells_mean_and_deviation_over_seeds(printed):
     values = [0.1, 0.2, 0.6]
     children = [child(f"seed={n}", **{"test/uar": value}) for n, value in enumerate(values)]
