@@ -93,7 +93,8 @@ def draw_clips(
 ) -> Weights:
     """Bootstrap draws in two stages: speakers with replacement, then clips of each drawn speaker.
 
-    Speakers are drawn within their corpus, since a corpus is chosen and not sampled. A speaker
+    Speakers are drawn within their corpus, since a corpus is chosen and not sampled; one of two
+    corpora (RAVDESS' actors speak and sing) is drawn once, with the clips of both. A speaker
     drawn twice gives twice as many clips, drawn anew. With one speaker in a corpus the draws vary
     its clips only: the interval then says nothing of other speakers. In a corpus of `whole_from`
     speakers or more a drawn speaker brings each of its clips once: the second stage is left out.
@@ -205,9 +206,10 @@ def align(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 
 def _speakers_by_corpus(predictions: pd.DataFrame) -> Iterator[list[npt.NDArray[np.intp]]]:
-    """Row numbers of each speaker, one list a corpus."""
+    """Row numbers of each speaker, one list a corpus; a speaker is of the first of theirs."""
     places = predictions[["corpus", "speaker"]].reset_index(drop=True)
-    for _, corpus in places.groupby("corpus", sort=True, dropna=False):
+    home = places.groupby("speaker", dropna=False)["corpus"].transform("min")
+    for _, corpus in places.groupby(home, sort=True, dropna=False):
         groups = corpus.groupby("speaker", sort=True, dropna=False)
         yield [rows.index.to_numpy() for _, rows in groups]
 

@@ -89,14 +89,26 @@ def test_a_draw_holds_speakers_with_replacement_and_their_clips_anew():
     assert once.var() == pytest.approx(1 - 1 / 8, rel=0.05)  # and clips with replacement within
 
 
+def in_corpus(corpus: str, table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(corpus=corpus, speaker=f"{corpus}_" + table["speaker"])
+
+
 def test_speakers_are_drawn_within_their_corpus():
-    other = speech(1, speakers=2, clips=40).assign(corpus="other")
+    other = in_corpus("other", speech(1, speakers=2, clips=40))
     weights = draw_clips(pd.concat([speech(0, speakers=5, clips=4), other]), n_draws=50)
     assert (weights[:, :20].sum(axis=1) == 20).all() and (weights[:, 20:].sum(axis=1) == 80).all()
 
 
+def test_a_speaker_with_clips_in_two_corpora_is_drawn_once_with_all_of_them():
+    spoken, sung = speech(0, speakers=12, clips=4), speech(1, speakers=12, clips=8)
+    both = pd.concat([spoken, sung.assign(corpus="song")])
+    weights = draw_clips(both, n_draws=50, whole_from=10)
+    times, again = weights[:, :48].reshape(50, 12, 4), weights[:, 48:].reshape(50, 12, 8)
+    assert (times[:, :, 0] == again[:, :, 0]).all() and (weights.sum(axis=1) == len(both)).all()
+
+
 def test_whole_speakers_bring_each_of_their_clips_once_for_each_time_drawn():
-    table = pd.concat([speech(0, 10, 4), speech(1, 2, 4).assign(corpus="small")])
+    table = pd.concat([speech(0, 10, 4), in_corpus("small", speech(1, 2, 4))])
     weights = draw_clips(table, n_draws=100, whole_from=10)
     large, small = weights[:, :40].reshape(100, 10, 4), weights[:, 40:].reshape(100, 2, 4)
     assert (large == large[:, :, :1]).all() and (large.sum(axis=(1, 2)) == 40).all()
