@@ -30,10 +30,9 @@ from ser.metrics import class_report, confusion, macro_f1, split_groups, uar, wa
 from ser.models.base import EmotionModel
 from ser.report import GROUP_LABELS, class_markdown, markdown
 from ser.run_folder import RunFolder, write_text
-from ser.statistics import LEVEL, draw_clips, interval_of, metric_draws
+from ser.statistics import FEW_SPEAKERS, LEVEL, draw_clips, interval_of, metric_draws
 
 CARD = "MODEL_CARD.md"
-FEW_SPEAKERS = 5  # resampling so few leaves out most of what differs between people
 
 
 def write_model_card(
@@ -204,7 +203,7 @@ def _results(
     counts = confusion(predictions["truth"], predictions["prediction"], classes)
     return facts | {
         "figures_table": figures_table(predictions, classes),
-        "figure_notes": _notes(predictions),
+        "figure_notes": [*_enrolled(cfg, model), *_notes(predictions)],
         "class_table": class_markdown(class_report(counts, classes)),
     }
 
@@ -232,6 +231,16 @@ def figures_table(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
             row[label] = f"{metric(counts):.3f} [{low:.3f}, {high:.3f}]"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
+
+
+def _enrolled(cfg: DictConfig, model: EmotionModel) -> list[str]:
+    if not model.adapts:
+        return []
+    return [
+        f"It was adapted to each test speaker by clips of theirs (`model.enrolment="
+        f"{cfg.model.enrolment}`), whose labels it did not read and which are scored too: a "
+        "protocol of its own, not to be compared with figures made otherwise."
+    ]
 
 
 def _notes(predictions: pd.DataFrame) -> list[str]:

@@ -30,6 +30,8 @@ class Arm:
     commits: tuple[str, ...] = ()
     average_of: str = ""
     """The arm over whose seeds the one table's probabilities are the mean."""
+    enrolment: str = "0"
+    """Unlabelled clips of each test speaker that it was adapted to: a number, or `all`."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,10 @@ def _read_arms(children: pd.DataFrame, folds: Sequence[int]) -> tuple[list[Arm],
         if tables:
             commits = tuple(dict.fromkeys(runs["git_commit"]))
             model = str(runs["model"].iloc[0])
-            arms.append(Arm(str(name), model, tuple(tables), tuple(seeds), commits))
+            heard = "0" if "enrolment" not in runs else str(runs["enrolment"].iloc[0])
+            arms.append(
+                Arm(str(name), model, tuple(tables), tuple(seeds), commits, enrolment=heard)
+            )
     return arms, incomplete
 
 

@@ -11,10 +11,9 @@ from ser.protocol import CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
 from ser.report import OVERALL, UNKNOWN, markdown
 from ser.results_table import ALL, NLL, WITHOUT_TESS, Results
-from ser.statistics import N_DRAWS
+from ser.statistics import FEW_SPEAKERS, N_DRAWS
 
 HASH_CHARACTERS = 12
-FEW_SPEAKERS = 10  # a 95 % interval held the truth in 91-96 % of simulations (ser.statistics)
 PART_NAMES = {ALL: "all clips", WITHOUT_TESS: "all but TESS"}
 INTERVALS = (
     "Each figure is the mean over the seeds ± sd, with its 95 % interval [low, high] from a "
@@ -130,19 +129,30 @@ def _facts(protocol: Protocol) -> str:
         else "No speaker is in both train and test."
     )
     lacking = f" Left out: {'; '.join(protocol.incomplete)}." if protocol.incomplete else ""
-    return f"{'; '.join(words)}. {sharing}{lacking}"
+    return f"{'; '.join(words)}. {sharing}{_enrolled(protocol)}{lacking}"
+
+
+def _enrolled(protocol: Protocol) -> str:
+    """A warning where an arm was adapted to the speakers it is scored on."""
+    named = [f"`{arm.name}` ({arm.enrolment})" for arm in protocol.arms if arm.enrolment != "0"]
+    if not named:
+        return ""
+    return (
+        f" **Adapted to each test speaker by unlabelled clips of theirs**, which are scored too: "
+        f"{', '.join(named)}. That is a protocol of its own, not to be compared with other rows."
+    )
 
 
 def _few_speakers(protocol: Protocol) -> str:
-    """A warning where an interval over speakers rests on few of them."""
+    """A warning where intervals and tests over speakers rest on few of them."""
     speakers = protocol.clips.groupby("corpus")["speaker"].nunique()
     few = speakers[speakers <= FEW_SPEAKERS].items()
     named = [f"{corpus_class(str(name)).title} {n}" for name, n in few]
     if not named:
         return ""
     return (
-        f" Few speakers ({', '.join(named)}): the interval is too narrow, and with one speaker it "
-        "is over that speaker's clips alone."
+        f" Few speakers ({', '.join(named)}): intervals are too narrow and p values too small, and "
+        "with one speaker they are over that speaker's clips alone."
     )
 
 

@@ -79,6 +79,7 @@ def finished_children(
                         "shares_speakers": "false",
                         "synthetic": "false",
                         "encoder": "none",
+                        "enrolment": "all" if model == "ridge_enrolled" else "0",
                         "git_commit": "0123456789ab",
                         "config": f"{model}{seed}{fold}",
                         "run_folder": str(folder),

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from ser import card_facts as facts
 from ser.calibration import NEVER
 from ser.metrics import confusion, uar
-from ser.model_card import _notes, _validation, figures_table
+from ser.model_card import _enrolled, _notes, _validation, figures_table
 from ser.models.chance import Chance
 from ser.models.linear import Linear
 from ser.models.pooling import FrameScaler
@@ -175,13 +175,20 @@ def test_notes_warn_of_few_speakers_and_of_no_mistakes() -> None:
     table = pd.DataFrame({"truth": ["calm"] * 4, "prediction": ["calm"] * 4, "corpus": "tess"})
     two = table.assign(sex="female", speaker=["OAF", "YAF"] * 2)
     told = " ".join(_notes(two))
-    assert "5 speakers or fewer" in told and "no draw holds a mistake" in told
+    assert "10 speakers or fewer" in told and "no draw holds a mistake" in told
     many = pd.concat(
         [two.assign(speaker=f"s{k}", prediction=["calm", "calm", "neutral", "calm"])
-         for k in range(6)]
+         for k in range(11)]
     )  # fmt: skip
     assert len(_notes(many)) == 1
     assert "one test speaker" in " ".join(_notes(two.assign(speaker="OAF")))
+
+
+def test_a_model_adapted_to_its_test_speakers_says_so() -> None:
+    cfg = OmegaConf.create({"model": {"enrolment": "all"}})
+    (told,) = _enrolled(cfg, SimpleNamespace(adapts=True))
+    assert "`model.enrolment=all`" in told and "not to be compared" in told
+    assert _enrolled(cfg, SimpleNamespace(adapts=False)) == []
 
 
 def test_what_was_not_measured_says_so(tmp_path: Path) -> None:

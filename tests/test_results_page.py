@@ -90,9 +90,16 @@ def test_a_single_fold_and_corpus_need_no_such_tables(tmp_path):
 
 def test_few_speakers_are_warned_of_and_many_are_not(tmp_path):
     _, _, few = page(tmp_path / "few", {"tim": 0.5}, corpora={"ravdess": 11, "tess": 1})
-    assert "Few speakers (TESS 1): the interval is too narrow" in few
+    assert "Few speakers (TESS 1): intervals are too narrow and p values too small" in few
     _, _, many = page(tmp_path / "many", {"tim": 0.5}, corpora={"ravdess": 11})
     assert "Few speakers" not in many
+
+
+def test_an_arm_that_was_adapted_to_the_test_speakers_is_said_to_be(tmp_path):
+    _, _, text = page(tmp_path, {"ridge_enrolled": 0.9, "ridge": 0.6})
+    assert "clips of theirs**, which are scored too: `ridge_enrolled` (all). That is" in text
+    _, _, plain = page(tmp_path / "plain", {"ridge": 0.6})
+    assert "Adapted" not in plain
 
 
 def test_shared_speakers_synthetic_speech_and_lacking_folds_are_said(tmp_path):
