@@ -26,6 +26,7 @@ LICENCES = {
 """Of the pretrained encoders of conf/encoder, as their publishers state them."""
 NOT_MEASURED = "not measured for this model"
 FEW_SENTENCES = 20
+SEEN = "_seen"  # ends title and folder of an evaluation with seen=keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +235,9 @@ def transfer_text(folder: Path) -> str:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         own = path.parent.name.startswith(("test", "val", "robustness"))
         if not own and "test/uar" in metrics:
+            name = path.parent.name.replace(SEEN, " (speakers heard in training included)")
             told.append(
-                f"{path.parent.name} UAR {metrics['test/uar']:.3f}, WAR {metrics['test/war']:.3f} "
+                f"{name} UAR {metrics['test/uar']:.3f}, WAR {metrics['test/war']:.3f} "
                 f"({metrics['test/clips']:.0f} clips)"
             )
     return f"{'; '.join(told)}." if told else f"{NOT_MEASURED}."

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ser.assemble import HASH_DIGITS, compute_features, material_of_run, speech_of, voices_of
+from ser.card_facts import SEEN
 from ser.checkpoint import load_checkpoint
 from ser.conditions import chosen_families, conditions_of
 from ser.config import CONF, plain
@@ -156,7 +157,7 @@ def _other_clips(
             f"(it has {', '.join(speech.classes)}). A checkpoint can be scored only on classes "
             "that it was trained on: choose another corpus or checkpoint."
         )
-    title = f"{name} on {cfg.dataset.name}"
+    title = f"{name} on {cfg.dataset.name}{SEEN * (cfg.seen == 'keep')}"
     return _Clips(_without_known(cfg, table, card), table, cfg.batch_size, title)
 
 
@@ -252,7 +253,8 @@ def _compare_with_training(folder: RunFolder, metrics: dict[str, float], part: s
 def _results_folder(cfg: DictConfig, folder: RunFolder | None, checkpoint: Path) -> RunFolder:
     """Where an evaluation is kept: inside the run folder, or beside a lone checkpoint."""
     base = folder.path / "evaluations" if folder else checkpoint.with_suffix(".evaluations")
-    target = base / (cfg.part if cfg.get("dataset") is None else cfg.dataset.name)
+    seen = SEEN * (cfg.seen == "keep")
+    target = base / (cfg.part if cfg.get("dataset") is None else f"{cfg.dataset.name}{seen}")
     target.mkdir(parents=True, exist_ok=True)
     return RunFolder(target)
 

@@ -30,6 +30,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 PARENT_VARIABLE = "SER_PARENT_RUN"  # an environment variable, so that a launcher's workers see it
+MOST_RUNS = 50_000  # of a parent: as many as MLflow gives at once
 _PARENT_TAG = "mlflow.parentRunId"
 
 
@@ -173,7 +174,7 @@ class Tracker:
         runs = self.client.search_runs(
             [self._experiment_id()],
             f"tags.`{_PARENT_TAG}` = '{parent}' and attributes.status = 'FINISHED'",
-            max_results=1000,
+            max_results=MOST_RUNS,
         )
         rows = [
             {"run_id": run.info.run_id, **run.data.tags, **run.data.params, **run.data.metrics}

@@ -211,6 +211,8 @@ def test_what_was_measured_is_quoted(tmp_path: Path) -> None:
         figures = {"test/uar": uar_found, "test/war": 0.5, "test/clips": 60.0}
         (folder / "metrics.json").write_text(json.dumps(figures))
     assert facts.transfer_text(tmp_path) == "emodb UAR 0.400, WAR 0.500 (60 clips)."
+    (tmp_path / "evaluations" / "emodb").rename(tmp_path / "evaluations" / "emodb_seen")
+    assert facts.transfer_text(tmp_path).startswith("emodb (speakers heard in training included) ")
     (tmp_path / "evaluations" / "robustness" / "robustness.md").write_text("table")
     assert facts.robustness_text(tmp_path) == "see `evaluations/robustness/robustness.md`."
     (tmp_path / "subgroups.md").write_text("table")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,6 +111,20 @@ def test_children_of_a_parent_are_found(tracker):
     assert tracker.find_child(parent, "four") is None
     assert tracker.children("no such parent").empty
     tracker.finish(cut_off, "KILLED")
+
+
+def test_a_large_sweep_has_all_of_its_children(tracker, monkeypatch):
+    many = [
+        SimpleNamespace(
+            info=SimpleNamespace(run_id=str(n)),
+            data=SimpleNamespace(tags={}, params={}, metrics={}),
+        )
+        for n in range(4000)  # five arms, three seeds, CREMA-D's 91 speakers in turn: 1365
+    ]
+    client = SimpleNamespace(search_runs=lambda *_, max_results: many[:max_results])
+    monkeypatch.setattr(Tracker, "client", client)
+    monkeypatch.setattr(Tracker, "_experiment_id", lambda self: "1")
+    assert len(tracker.children("parent")) == 4000
 
 
 def test_a_sweep_is_known_by_its_name_and_gone_on_with(tracker):
