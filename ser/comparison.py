@@ -1,6 +1,7 @@
 """The table over the runs of a multirun or a sweep: one row an arm, folds pooled, mean ± sd."""
 
 import logging
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 # Options that repeat an arm, or say where things lie, and do not make another
 REPEATS = ("seed", "split.fold", "runs_root", "cache_root", "data_root")
 SHOWN = ("uar", "war", "macro_f1")
+_WORDS = re.compile(r" (?=[~+]*[\w.@/]+=)")  # between two options: values hold spaces, too
 
 
 def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | None = None) -> None:
@@ -96,7 +98,7 @@ def arm_names(children: pd.DataFrame) -> list[str]:
     An experiment's file is always named.
     """
     options = [
-        dict(word.split("=", 1) for word in text.split() if "=" in word)
+        dict(word.split("=", 1) for word in _WORDS.split(text) if "=" in word)
         for text in children["overrides"].fillna("")
     ]
     keys = [key for row in options for key in row]

@@ -22,6 +22,8 @@ def write_page(protocol: Protocol, results: Results, folder: Path) -> str:
     """Write results.md, .csv, .tex, per_fold.csv, tests.csv and figures; gives the section."""
     folder.mkdir(parents=True, exist_ok=True)
     section = section_text(protocol, results)
+    for path in (folder / "figures").glob("*.png"):  # of an earlier page of this name
+        path.unlink()
     _write_figures(protocol, results, folder / "figures")
     drawn = sorted(path.name for path in (folder / "figures").glob("*.png"))
     pictures = [f"![{name.removesuffix('.png')}](figures/{name})" for name in drawn]

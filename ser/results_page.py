@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ser.corpora import corpus_class
-from ser.protocol import CHANCE, Protocol
+from ser.protocol import AVERAGED, CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
 from ser.report import OVERALL, UNKNOWN, markdown
 from ser.results_table import ALL, NLL, WITHOUT_TESS, Results
@@ -17,9 +17,10 @@ HASH_CHARACTERS = 12
 PART_NAMES = {ALL: "all clips", WITHOUT_TESS: "all but TESS"}
 INTERVALS = (
     "Each figure is the mean over the seeds ± sd, with its 95 % interval [low, high] from a "
-    "bootstrap over speakers and their clips. UAR is the mean recall over the classes, WAR the "
-    "share of clips that are right, log loss (lower is better) the mean of -ln of the probability "
-    "of the truth, calibrated on validation; test clips are pooled over the folds and scored once."
+    "bootstrap over speakers and their clips. UAR is the mean recall over the classes that have "
+    "test clips, WAR the share of clips that are right, log loss (lower is better) the mean of -ln "
+    "of the probability of the truth, calibrated on validation; test clips are pooled over the "
+    "folds and scored once."
 )
 
 
@@ -248,9 +249,9 @@ def _ranked(figures: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _arm_cell(name: str) -> str:
-    """The arm's options as code, what follows them in brackets."""
-    option, _, words = name.partition(", ")
-    return f"`{option}` ({words})" if words else f"`{option}`"
+    """The arm's options as code, and in brackets that it is an average."""
+    option = name.removesuffix(AVERAGED)
+    return f"`{option}`" if option == name else f"`{option}` ({AVERAGED.removeprefix(', ')})"
 
 
 def _cell(rows: pd.DataFrame, column: str, key: str) -> str:

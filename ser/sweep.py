@@ -176,6 +176,7 @@ def search(
         direction="maximize" if cfg.monitor.mode == "max" else "minimize",
         load_if_exists=True,
     )
+    _check_same(study, compose("train", [*given, "test=false"]), options["name"])
     _enqueue_cut(study)
     done = _completed(study)
     study.sampler = optuna.samplers.TPESampler(seed=settings["seed"] + done)
@@ -188,6 +189,17 @@ def search(
         job = compose("train", overrides)
         study.tell(trial, _run_missing(job, overrides, tracker, parent)[0])
     _tell_search(study, cfg.monitor.metric, tracker, parent)
+
+
+def _check_same(study: Any, job: DictConfig, name: str) -> None:
+    """SerError where the study's trials were made with other options beside those it searches."""
+    digest = config_digest(job)
+    if study.trials and study.user_attrs.get("config", digest) != digest:
+        raise SerError(
+            f"sweep.name={name}: the trials of this search were made with other options, so theirs "
+            "and new ones do not compare. Give the same options, or another sweep.name=NAME."
+        )
+    study.set_user_attr("config", digest)
 
 
 def _enqueue_cut(study: Any) -> None:

@@ -35,7 +35,7 @@ class Kept:
 
 
 def child(overrides: str, **changes: object) -> dict[str, object]:
-    words = dict(word.split("=", 1) for word in overrides.split())
+    words = dict(word.split("=", 1) for word in overrides.split() if "=" in word)
     figures = {f"{part}/{name}": 0.5 for part in ("best", "test") for name in comparison.SHOWN}
     return {
         "overrides": overrides, "model": words.get("model", "ensemble"), "fold": "0",
@@ -77,6 +77,13 @@ def test_an_experiment_is_named_though_all_runs_have_it():
 def test_seeds_and_folds_repeat_an_arm():
     assert names("seed=0 split.fold=1", "seed=1 split.fold=2") == ["ensemble", "ensemble"]
     assert names("model=tim dataset=demo", "model=tim dataset=demo") == ["tim", "tim"]
+
+
+def test_values_that_hold_spaces_are_whole():
+    words = "model=tim feature.speeds=[0.9, {}] +trainer.x=1"
+    assert names(words.format("1"), words.format("1.1")) == [
+        "feature.speeds=[0.9, 1]", "feature.speeds=[0.9, 1.1]",
+    ]  # fmt: skip
 
 
 def test_an_option_left_out_is_an_arm_of_its_own():

@@ -32,6 +32,14 @@ def test_a_page_is_one_folder(folder):
     }  # fmt: skip
 
 
+def test_figures_of_an_earlier_page_do_not_stay(tmp_path):
+    for corpora in ({"ravdess": 4, "tess": 2}, {"ravdess": 4}):
+        children = finished_children(tmp_path, {"tim": 0.4}, corpora=corpora)
+        protocol = read_protocol(children, "mine", "python sweep.py")
+        write_page(protocol, compute_results(protocol, n_draws=20), tmp_path / "page")
+    assert "corpora.png" not in (tmp_path / "page" / "results.md").read_text()
+
+
 def test_chance_alone_is_an_arm(tmp_path):
     protocol = read_protocol(finished_children(tmp_path, {"chance": 0.0}), "mine", "sweep.py")
     write_page(protocol, compute_results(protocol, n_draws=20), tmp_path / "page")

@@ -96,6 +96,18 @@ def test_a_trial_that_a_killed_search_left_is_the_next_one():
     sweep_module._enqueue_cut(optuna.create_study())  # nothing to do
 
 
+def test_a_search_goes_on_only_under_the_options_that_it_began_with():
+    import optuna
+
+    study = optuna.create_study()
+    sweep_module._check_same(study, composed("model=tim"), "mine")
+    sweep_module._check_same(study, composed("model=chance"), "mine")  # no trial yet
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    sweep_module._check_same(study, composed("model=chance", "runs_root=elsewhere"), "mine")
+    with pytest.raises(SerError, match=r"sweep\.name=mine: the trials .* other options"):
+        sweep_module._check_same(study, composed("model=tim"), "mine")
+
+
 def tell(store: Store, **options: object) -> None:
     digests = list(store.children("")["config"])
     settings = {"name": "mine", "reference": None, "results": None, **options}
