@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -279,4 +279,10 @@ def _draw_recall(
         recalls[label] = class_recall(counts)
     table = pd.DataFrame(recalls, index=pd.Index(classes))
     title = run.name if len(predictions) == 1 else f"{len(predictions)} runs"
-    recall_figure(table, f"{title}: recall on the test clips").savefig(path)
+    recall_figure(table, f"{title}: recall {where_tested(by_model)}").savefig(path)
+
+
+def where_tested(by_model: Mapping[str, Sequence[pd.DataFrame]]) -> str:
+    """Whether the models' predictions are of the same clips, in words."""
+    clips = {frozenset(pd.concat(tables)["id"]) for tables in by_model.values()}
+    return "on the test clips" if len(clips) == 1 else "of each model on other test clips"

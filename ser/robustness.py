@@ -17,7 +17,7 @@ from ser.features import Feature
 from ser.metrics import confusion, uar, war
 from ser.report import markdown
 from ser.robustness_plots import robustness_figure
-from ser.statistics import Difference, align, difference_of, draw_clips, metric_draws
+from ser.statistics import FEW_SPEAKERS, Difference, align, difference_of, draw_clips, metric_draws
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,24 @@ def score_robustness(
     figure = robustness_figure(table, counted, chance, gains, other)
     figure.savefig(folder / "robustness.png")
     text = "\n".join(f"## {heading}\n\n{cells}\n" for heading, cells in sections.items())
+    text += f"\n{about_intervals(clean)}\n"
     (folder / "robustness.md").write_text(text, encoding="utf-8")
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
     return robustness_metrics(table)
+
+
+def about_intervals(clean: pd.DataFrame) -> str:
+    """What the tables' lost UAR, mean and intervals are."""
+    told = (
+        "UAR lost is against the clean clips; the mean is over the conditions, all weighing the "
+        "same. Intervals are from a bootstrap over speakers and their clips."
+    )
+    fewest = clean.groupby("corpus")["speaker"].nunique().min()
+    if fewest == 1:
+        told += " A corpus has one speaker here: they are over that speaker's clips alone."
+    elif fewest <= FEW_SPEAKERS:
+        told += f" {fewest} speakers are few: they are too narrow."
+    return told
 
 
 def _keep_others(folder: Path, table: pd.DataFrame) -> None:

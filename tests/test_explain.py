@@ -20,6 +20,7 @@ from ser.explain import (
     explain_clip,
     hop_ms,
     rewrite_card,
+    where_tested,
 )
 from ser.features import LogMel, SpeechOnly
 from ser.run_folder import RunFolder
@@ -56,6 +57,12 @@ def test_an_ensemble_has_every_figure_and_page(ensemble: RunFolder, chance: RunF
     assert linked == {path.name for path in paths[:-1]}
     page = paths[-2].read_text()
     assert "wrong in 2 of 2" in page and page.count("<article") == 5
+
+
+def test_models_that_were_tested_on_other_clips_are_said_to_be() -> None:
+    one, other = pd.DataFrame({"id": ["a", "b"]}), pd.DataFrame({"id": ["c"]})
+    assert where_tested({"tim": [one, other], "linear": [other, one]}) == "on the test clips"
+    assert where_tested({"tim": [one, other], "linear": [one]}).endswith("on other test clips")
 
 
 def test_what_all_clips_share_has_no_panel() -> None:

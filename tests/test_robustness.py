@@ -17,6 +17,7 @@ from ser.errors import SerError
 from ser.evaluate import evaluate
 from ser.features import RawWaveform
 from ser.robustness import (
+    about_intervals,
     babble_clips,
     compare_conditions,
     gain_by_condition,
@@ -114,6 +115,15 @@ def test_a_gain_is_paired_by_condition_and_its_mean_leaves_clean_out(table):
     hollow = [line for axes in figure.axes for line in axes.lines
               if line.get_markerfacecolor() == "white"]  # fmt: skip
     assert [line.get_ydata().tolist() for line in hollow] == [[pytest.approx(0.4)], [0.98]]
+
+
+def test_few_speakers_are_warned_of():
+    told = [
+        about_intervals(pd.DataFrame({"corpus": "x", "speaker": range(speakers)}))
+        for speakers in (1, 4, 11)
+    ]
+    assert "clips alone" in told[0] and "4 speakers are few" in told[1]
+    assert told[2].endswith("over speakers and their clips.")
 
 
 def test_babble_is_of_the_clips_scored_unless_they_have_too_few_speakers(caplog):
