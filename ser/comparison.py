@@ -69,7 +69,8 @@ def compare_rows(children: pd.DataFrame) -> list[dict[str, str | float]]:
     rows: list[dict[str, str | float]] = []
     for (arm, seed), runs in groups:
         only = f" (only fold {', '.join(sorted(runs['fold'], key=int))})" * (len(runs) < most)
-        rows.append({"arm": f"{arm}{only}", "seed": str(seed), "folds": len(runs)} | _figures(runs))
+        name, figures = f"{arm}{only}", _figures(runs)
+        rows.append({"arm": name, "seed": str(seed), "folds": len(runs), **figures})
     return rows
 
 

@@ -1,11 +1,13 @@
 """From options to scored runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import synthetic
+import torch
 from pipeline_runs import TIM, composed, options, run_script, train
 
 from ser.errors import SerError
@@ -46,6 +48,25 @@ def test_the_card_holds_what_validation_says_of_confidence(tim_run: RunFolder) -
     for name in ("reliability", "risk_coverage"):
         assert (tim_run.path / "figures" / f"{name}.png").stat().st_size > 10_000
     assert (tim_run.path / "subgroups.md").read_text().startswith("# Subgroups: tim-ravdess")
+
+
+def test_the_test_clips_choose_nothing(project: Path, hydra_ready: None, tmp_path: Path) -> None:
+    from ser.checkpoint import load_checkpoint
+
+    words = [*TIM, "keep=best", "early_stopping.patience=1"]
+    run = train(project, *words)
+    shutil.copytree(project / "data", tmp_path / "data")
+    for number, path in enumerate(pd.read_parquet(run.predictions)["path"]):
+        clip = tmp_path / Path(path).relative_to(project.resolve())
+        synthetic.write_clip(clip, synthetic.tone(f"planted {number}", emotion=9))
+    other = train(tmp_path, *words)
+    ours, theirs = run.metrics(), other.metrics()
+    chosen = [key for key in ours if not key.startswith("test/")]
+    assert {"epochs", "best/epoch", "best/temperature", "best/abstain_below"} <= set(chosen)
+    assert {key: theirs[key] for key in chosen} == {key: ours[key] for key in chosen}
+    assert theirs["test/nll"] != ours["test/nll"]
+    weights = [load_checkpoint(r.best)["state_dict"] for r in (run, other)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def test_mlflow_holds_config_metrics_tags_and_files(project: Path, tim_run: RunFolder) -> None:
