@@ -118,7 +118,7 @@ def _facts(protocol: Protocol) -> str:
     words = [
         f"{len(clips):,} test clips of {_number(clips['speaker'].nunique(), 'speaker')}",
         _folds(protocol),
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}{_fewer_seeds(protocol)}",
         f"label set `{protocol.labels}` ({', '.join(protocol.classes)})",
     ]
     if protocol.encoders:
@@ -131,6 +131,13 @@ def _facts(protocol: Protocol) -> str:
     )
     lacking = f" Left out: {'; '.join(protocol.incomplete)}." if protocol.incomplete else ""
     return f"{'; '.join(words)}. {sharing}{_enrolled(protocol)}{lacking}"
+
+
+def _fewer_seeds(protocol: Protocol) -> str:
+    """Arms that do not have every seed: controls, and those whose runs are lacking."""
+    fewer = [arm for arm in protocol.arms if len(arm.seeds) < len(protocol.seeds)]
+    told = "; ".join(f"`{arm.name}` {', '.join(arm.seeds)} only" for arm in fewer)
+    return f" ({told})" if told else ""
 
 
 def _enrolled(protocol: Protocol) -> str:

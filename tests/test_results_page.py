@@ -95,6 +95,14 @@ def test_few_speakers_are_warned_of_and_many_are_not(tmp_path):
     assert "Few speakers" not in many
 
 
+def test_arms_of_fewer_seeds_are_named_with_theirs(tmp_path):
+    children = finished_children(tmp_path, {"tim": 0.5, "linear": 0.5}, seeds=3)
+    linear = children["model"] == "linear"
+    protocol = read_protocol(children[~linear | (children["seed"] != "1")], "mine", COMMAND)
+    text = section_text(protocol, compute_results(protocol, n_draws=9))
+    assert "; seeds 0, 1, 2 (`linear` 0, 2 only); label set" in text
+
+
 def test_an_arm_that_was_adapted_to_the_test_speakers_is_said_to_be(tmp_path):
     _, _, text = page(tmp_path, {"ridge_enrolled": 0.9, "ridge": 0.6})
     assert "clips of theirs**, which are scored too: `ridge_enrolled` (all). That is" in text

@@ -113,3 +113,5 @@ def test_empty_part_and_untrained_class_are_named() -> None:
         check_classes(replace(split, val=()), table, LABELS)
     with pytest.raises(SerError, match="calm, boredom"):
         check_classes(split, table, (*LABELS, "calm", "boredom"))
+    with pytest.raises(SerError, match=r"All clips are of one class \(sad\)"):
+        check_classes(split, table, ("sad",))

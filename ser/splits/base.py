@@ -209,7 +209,12 @@ def _raise_if_shared(one: set[str], other: set[str], what: str, fix: str) -> Non
 
 
 def check_classes(split: Split, table: pd.DataFrame, classes: Collection[str]) -> None:
-    """Raise SerError where a part is empty or a class has no clip to train on."""
+    """Raise SerError for a single class, an empty part, or a class with no clip to train on."""
+    if len(classes) < 2:
+        raise SerError(
+            f"All clips are of one class ({', '.join(classes)}), so there is nothing to tell "
+            "apart: give speech of two emotions or more, or another label set (dataset.labels)."
+        )
     where = f"split={split.name}, fold {split.fold}"
     for part, ids in split.parts.items():
         if not ids:
