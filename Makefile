@@ -45,7 +45,7 @@ ui: setup  ## open the MLflow page on http://127.0.0.1:5000
 ablation: setup  ## the arms over all folds and three seeds on the speech found (or the demo corpus): a table
 	$(PY) sweep.py sweep=protocol
 
-BENCHES ?= decode_mfcc mfcc embedding epoch memory start tim_epoch tim_folds warm_run finetune gpu profile
+BENCHES ?= decode_mfcc mfcc embedding epoch ridge memory start tim_epoch tim_folds warm_run finetune gpu profile
 .PHONY: bench
 bench: setup  ## renew docs/performance.md (SER_DATA=corpora; RUNS="run folders" ENCODER=weights for latency)
 	set -e; for name in $(BENCHES); do $(PY) -m bench.$$name --write; done

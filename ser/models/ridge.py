@@ -138,18 +138,18 @@ class Ridge(EmotionModel):
         target = torch.cat([batch.target for batch in whole]).cpu()
         speaker = torch.cat([require(batch.speaker, "speaker") for batch in whole]).cpu()
         corpus = torch.cat([require(batch.corpus, "corpus") for batch in whole]).cpu()
+        del whole
         _, speaker = torch.unique(speaker, return_inverse=True)
         self._tell_of_silence(corpus)
         self._fit_speakers(inputs, speaker)
         if self.enrolment_clips:
-            inputs = inputs.clone()
             for number in range(int(speaker.max()) + 1):
                 mine = speaker == number
                 mean, deviation = self._statistics_of(inputs[mine])
                 inputs[mine] = (inputs[mine] - mean) / deviation
         clip_weight = _balanced(target, corpus)
         centre, scale = _weighted_statistics(inputs, clip_weight)
-        inputs = (inputs - centre) / scale
+        inputs.sub_(centre).div_(scale)
         answers, weight, offset = self._views(inputs, target, speaker, clip_weight)
         self.weight.copy_(weight / scale[:, None])
         self.bias.copy_(offset - centre @ (weight / scale[:, None]))
