@@ -19,6 +19,7 @@ from ser.data import EmotionDataModule
 from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
+from ser.report import clips_and_speakers
 from ser.run_folder import RunFolder
 from ser.speech import Speech, open_speech
 from ser.splits import Split, check_classes
@@ -42,9 +43,9 @@ def open_material(cfg: DictConfig) -> Material:
     settle_encoder(cfg, speech.synthetic)
     split: Split = build(cfg.split).split(speech.table)
     check_classes(split, speech.table, speech.classes)
+    rows = {part: speech.table["id"].isin(ids) for part, ids in split.parts.items()}
     sizes = ", ".join(
-        f"{part} {len(ids)} clips of {_speakers(speech.table, ids)} speakers"
-        for part, ids in split.parts.items()
+        f"{part} {clips_and_speakers(speech.table[mine])}" for part, mine in rows.items()
     )
     log.info("split=%s, fold %d of %d: %s", split.name, split.fold, split.n_folds, sizes)
     if split.shares_speakers:
@@ -93,10 +94,6 @@ def speech_of(cfg: DictConfig) -> Speech:
         seed=0,
         progress=True,
     )
-
-
-def _speakers(table: pd.DataFrame, ids: Sequence[str]) -> int:
-    return int(table.loc[table["id"].isin(ids), "speaker"].nunique())
 
 
 def build_features(cfg: DictConfig) -> list[Feature]:

@@ -7,6 +7,7 @@ import numpy as np
 from ser.calibration import (
     N_BINS,
     NEVER,
+    Bins,
     Flags,
     Values,
     aurc,
@@ -15,12 +16,13 @@ from ser.calibration import (
     risk_coverage,
     width_bins,
 )
-from ser.plots import MARK_COLOUR, TRAIN_COLOUR, VAL_COLOUR, new_figure, unframed
+from ser.plots import MARK_COLOUR, OVER_LINES, TRAIN_COLOUR, VAL_COLOUR, new_figure, unframed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BAR_WIDTH = 0.9 / N_BINS
 OVER_COLOUR, UNDER_COLOUR = "#de8f05", "#56b4e9"  # colour-blind safe beside VAL_COLOUR
 
 
@@ -32,7 +34,7 @@ def reliability_figure(
     `raw`, `scaled`, `right: (clips,)`. One panel where nothing was scaled. `temperature` is None
     where the clips come from several models, each with its own.
     """
-    figure = new_figure(9.6, 6.4, f"{title}: {len(right):,} clips")
+    figure = new_figure(9.6, 6.4, title)
     panels = [("before scaling (T = 1)", raw)]
     after = "its own T for each fold" if temperature is None else f"T = {temperature:.2f}"
     if not np.array_equal(raw, scaled):
@@ -45,7 +47,7 @@ def reliability_figure(
         top.set_title(f"{name}: ECE {ece(confidence, right):.3f}", fontsize=11)
         _histogram(bottom, confidence, right)
     tops[0].set_ylabel("accuracy in the bin", fontsize=11)
-    bottoms[0].set_ylabel("share of clips", fontsize=11)
+    bottoms[0].set_ylabel("share of clips\n(their number)", fontsize=11)
     _legend_below(tops[0], -0.02, 3)
     return figure
 
@@ -60,10 +62,10 @@ def risk_coverage_figure(
     """
     curve = risk_coverage(confidence, right)
     error = 100 * float(np.mean(~right))
-    clips = f"{len(right):,} clips" if error else f"{len(right):,} clips, none of them wrong"
     area = aurc(confidence, right)
     means = f"AURC {area:.3f}, a mean risk of {100 * area:.1f} %"
-    figure = new_figure(7.2, 4.8, f"{title}: {clips}\n{means}")
+    none_wrong = "" if error else ", none of them wrong"
+    figure = new_figure(7.2, 4.8, f"{title}{none_wrong}\n{means}")
     axes = figure.subplots()
     coverage = 100 * np.append(0, curve.coverage)
     risk = 100 * np.append(curve.risk[0], curve.risk)  # up to the surest clips it is theirs
@@ -87,8 +89,7 @@ def risk_coverage_figure(
 
 def _reliability(axes: "Axes", confidence: Values, right: Flags) -> None:
     bins = width_bins(confidence, right)
-    number = np.clip(np.ceil(bins.confidence * N_BINS) - 1, 0, N_BINS - 1)
-    centre, width = (number + 0.5) / N_BINS, 0.9 / N_BINS
+    centre, width = _centres(bins), BAR_WIDTH
     low, gap = np.minimum(bins.accuracy, bins.confidence), bins.confidence - bins.accuracy
     axes.bar(centre, low, width, color=VAL_COLOUR, label="as right as sure")
     sides = (
@@ -106,15 +107,18 @@ def _reliability(axes: "Axes", confidence: Values, right: Flags) -> None:
     unframed(axes)
 
 
+def _centres(bins: Bins) -> Values:
+    """The middle of each bin that has clips."""
+    number = np.clip(np.ceil(bins.confidence * N_BINS) - 1, 0, N_BINS - 1)
+    return np.asarray((number + 0.5) / N_BINS)
+
+
 def _histogram(axes: "Axes", confidence: Values, right: Flags) -> None:
-    shares = np.full(len(confidence), 1 / len(confidence))
-    axes.hist(
-        confidence,
-        np.linspace(0, 1, N_BINS + 1).tolist(),
-        weights=shares,
-        rwidth=0.9,
-        color="#949494",
-    )
+    bins = width_bins(confidence, right)
+    bars = axes.bar(_centres(bins), bins.clips / len(confidence), BAR_WIDTH, color="#949494")
+    numbers = [f"{n:,}" for n in bins.clips]  # a bar of three clips says little
+    axes.bar_label(bars, numbers, fontsize=7, padding=1.5, zorder=3, bbox=OVER_LINES)
+    axes.margins(y=0.3)
     means = (
         ("accuracy", float(right.mean()), VAL_COLOUR),
         ("mean confidence", float(confidence.mean()), OVER_COLOUR),

@@ -123,7 +123,8 @@ def _how_recorded(heard: pd.DataFrame) -> str:
 
 def _few(heard: pd.DataFrame, tested: pd.DataFrame) -> list[str]:
     speakers = heard["speaker"].nunique()
-    limits = [f"{speakers} speakers were heard in training{_ages(heard)}."]
+    were = "speaker was" if speakers == 1 else "speakers were"
+    limits = [f"{speakers} {were} heard in training{_ages(heard)}."]
     limits += _languages(*(sorted(part["language"].dropna().unique()) for part in (heard, tested)))
     for corpus, clips in heard.groupby("corpus"):
         sentences = set(clips["text"].dropna())

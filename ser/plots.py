@@ -74,7 +74,7 @@ def confusion_figure(
     slanted_in = 0.75 * widest_in(classes, 10)  # both across and down, at 40 degrees
     names_in = sum(max(widest_in(names, 10), slanted_in) for names in (rows, classes))
     width_in, height_in = 2 * side_in + names_in + 1.2, side_in + slanted_in + 1.7
-    figure = new_figure(width_in, height_in, f"{title}\n{overall}   {support.sum():,} clips")
+    figure = new_figure(width_in, height_in, f"{title}\n{overall}")
     left, right = figure.subplots(1, 2)
     _matrix(left, counts, clips, classes, max(1, int(counts.max())))
     _matrix(right, counts / np.where(support, support, 1)[:, None], shares, classes, 1)

@@ -122,12 +122,22 @@ def render_wrong(predictions: pd.DataFrame, limit: int, title: str, console: Con
         console.print(Text(f"      {path}", style="dim"), soft_wrap=True)  # whole, to be copied
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 clip`, `1,200 clips`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def clips_and_speakers(table: pd.DataFrame) -> str:
+    """`300 clips of 5 speakers`: how many rows there are, and of how many speakers."""
+    return f"{counted(len(table), 'clip')} of {counted(table['speaker'].nunique(), 'speaker')}"
+
+
 def markdown(cells: pd.DataFrame) -> str:
     """A table of text as aligned Markdown; the first column to the left, figures to the right."""
     header, rows = [str(column) for column in cells.columns], _rows(cells)
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*escaped, strict=True)]
-    left = [_is_text(cells[column]) for column in cells.columns]
+    left = _to_the_left(cells)
     lines = [
         " | ".join(
             cell.ljust(width) if is_left else cell.rjust(width)
@@ -184,8 +194,8 @@ def show(cells: pd.DataFrame, title: str, console: Console) -> None:
         _write(f"{title}\n\n{markdown(cells)}\n", console)
         return
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for column in cells.columns:
-        justify = "left" if _is_text(cells[column]) else "right"
+    for column, left in zip(cells.columns, _to_the_left(cells), strict=True):
+        justify = "left" if left else "right"
         table.add_column(str(column), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in _rows(cells):
         table.add_row(*(Text(cell) for cell in row))
@@ -200,6 +210,11 @@ def _write(text: str, console: Console) -> None:
 def _rows(cells: pd.DataFrame) -> list[list[str]]:
     """Rows of a table of text."""
     return [[str(cell) for cell in row] for row in cells.itertuples(index=False, name=None)]
+
+
+def _to_the_left(cells: pd.DataFrame) -> list[bool]:
+    """Each column's side: the first, which names the rows, and words to the left."""
+    return [place == 0 or _is_text(cells[name]) for place, name in enumerate(cells.columns)]
 
 
 def _is_text(column: "pd.Series[str]") -> bool:

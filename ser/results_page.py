@@ -9,7 +9,7 @@ import pandas as pd
 from ser.corpora import corpus_class
 from ser.protocol import AVERAGED, CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
-from ser.report import OVERALL, UNKNOWN, markdown
+from ser.report import OVERALL, UNKNOWN, counted, markdown
 from ser.results_table import ALL, NLL, WITHOUT_TESS, Results
 from ser.statistics import FEW_SPEAKERS, N_DRAWS
 
@@ -107,7 +107,7 @@ def title_of(protocol: Protocol) -> str:
 def _folds(protocol: Protocol) -> str:
     """The number of folds, or which of them were run."""
     if protocol.whole:
-        return _number(len(protocol.folds), "fold")
+        return counted(len(protocol.folds), "fold")
     named = ", ".join(map(str, protocol.folds))
     return f"fold{'s' if len(protocol.folds) > 1 else ''} {named} of 0 to {protocol.n_folds - 1}"
 
@@ -116,7 +116,7 @@ def _facts(protocol: Protocol) -> str:
     clips = protocol.clips
     seeds = protocol.seeds
     words = [
-        f"{len(clips):,} test clips of {_number(clips['speaker'].nunique(), 'speaker')}",
+        f"{len(clips):,} test clips of {counted(clips['speaker'].nunique(), 'speaker')}",
         _folds(protocol),
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}{_fewer_seeds(protocol)}",
         f"label set `{protocol.labels}` ({', '.join(protocol.classes)})",
@@ -162,10 +162,6 @@ def _few_speakers(protocol: Protocol) -> str:
         f" Few speakers ({', '.join(named)}): intervals are too narrow and p values too small, and "
         "with one speaker they are over that speaker's clips alone."
     )
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _origin(protocol: Protocol) -> str:

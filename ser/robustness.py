@@ -15,7 +15,7 @@ from ser.conditions import Degradation
 from ser.errors import SerError
 from ser.features import Feature
 from ser.metrics import confusion, uar, war
-from ser.report import markdown
+from ser.report import clips_and_speakers, markdown
 from ser.robustness_plots import robustness_figure
 from ser.statistics import FEW_SPEAKERS, Difference, align, difference_of, draw_clips, metric_draws
 
@@ -72,7 +72,7 @@ def score_robustness(
     if gains is not None:
         sections[f"against {other}"] = gains_markdown(gains)
         gains.to_csv(folder / "gains.csv", index=False)
-    counted = f"{title}, {len(clean):,} clips"
+    counted = f"{title}, {clips_and_speakers(clean)}"
     chance = 1 / clean["truth"].nunique()
     figure = robustness_figure(table, counted, chance, gains, other)
     figure.savefig(folder / "robustness.png")

@@ -15,6 +15,7 @@ from ser.batch import Batch
 from ser.confidence import at_temperature, calibration_scores, right_of, temperature_of
 from ser.errors import SerError
 from ser.metrics import confusion, report_text, score_counts, score_groups
+from ser.report import clips_and_speakers
 from ser.subgroups import confounds, groups_of, subgroup_table, subgroups_markdown
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,8 @@ def write_predictions(
     """predictions.parquet, report.txt, subgroups.csv and .md, and their figures, in `folder`.
 
     No figure of subgroups is written where no attribute has two groups.
-    `abstain_below` is the model's threshold, where it has one.
+    `abstain_below` is the model's threshold, where it has one; `title` says what was scored on
+    what, and is followed by the number of clips and speakers.
     """
     from ser.plots import confusion_figure
 
@@ -93,10 +95,11 @@ def write_predictions(
     counts = confusion(predictions["truth"], predictions["prediction"], classes)
     (folder / "report.txt").write_text(report_text(counts, classes), encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
-    figure = confusion_figure(counts, classes, title, score_counts(counts, classes))
+    told = f"{title}: {clips_and_speakers(predictions)}"
+    figure = confusion_figure(counts, classes, told, score_counts(counts, classes))
     figure.savefig(folder / "figures" / "confusion_matrix.png")
-    _write_confidence(folder, predictions, classes, title, abstain_below)
-    _write_subgroups(folder, predictions, classes, title)
+    _write_confidence(folder, predictions, classes, told, abstain_below)
+    _write_subgroups(folder, predictions, classes, told)
 
 
 def _write_confidence(

@@ -153,3 +153,21 @@ def test_no_wrong_clip_is_told_so() -> None:
 
 def test_markdown_escapes_bars() -> None:
     assert report.markdown(pd.DataFrame({"a": ["x|y"]})).splitlines()[2] == "| x\\|y |"
+
+
+def test_numbers_agree_with_their_nouns():
+    assert (
+        report.counted(1, "clip") == "1 clip"
+        and report.counted(1200, "speaker") == "1,200 speakers"
+    )
+    table = pd.DataFrame({"speaker": ["a", "a", "a"]})
+    assert report.clips_and_speakers(table) == "3 clips of 1 speaker"
+
+
+def test_names_of_rows_stand_to_the_left_even_if_they_begin_with_figures():
+    cells = pd.DataFrame({"group": ["3 to 4 s", "4 s on"], "clips": ["258", "42"]})
+    assert report.markdown(cells).splitlines()[1:] == [
+        "| -------- | ----: |",
+        "| 3 to 4 s |   258 |",
+        "| 4 s on   |    42 |",
+    ]

@@ -9,8 +9,10 @@ import pytorch_lightning as pl
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
+from ser import calibration_plots, plots, subgroup_plots
 from ser.batch import Batch
 from ser.errors import SerError
+from ser.plots import new_figure
 from ser.scoring import figures_of, predict_clips, write_curves, write_predictions
 
 CLASSES = ("neutral", "happy", "sad")
@@ -113,6 +115,21 @@ def test_what_is_written_can_be_read(predictions, tmp_path):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 10_000
     assert pd.read_csv(tmp_path / "subgroups.csv").empty  # two clips a group
     assert "No attribute has two groups" in (tmp_path / "subgroups.md").read_text()
+
+
+def test_every_figure_says_how_many_clips_of_how_many_speakers(predictions, tmp_path, monkeypatch):
+    titles = []
+
+    def titled(width_in, height_in, title):
+        titles.append(title)
+        return new_figure(width_in, height_in, title)
+
+    for module in (plots, calibration_plots, subgroup_plots):
+        monkeypatch.setattr(module, "new_figure", titled)
+    many = pd.concat([predictions.assign(id=predictions["id"] + f"/{k}") for k in range(10)])
+    write_predictions(tmp_path, many.reset_index(drop=True), CLASSES, "a run, test")
+    assert len(titles) == 4
+    assert all(title.startswith("a run, test: 40 clips of 2 speakers") for title in titles)
 
 
 def test_a_figure_of_subgroups_is_there_only_where_it_shows_something(predictions, tmp_path):
