@@ -26,7 +26,7 @@ LICENCES = {
 """Of the pretrained encoders of conf/encoder, as their publishers state them."""
 NOT_MEASURED = "not measured for this model"
 FEW_SENTENCES = 20
-SEEN = "_seen"  # ends title and folder of an evaluation with seen=keep
+SEEN = "_seen"  # ends the folder of an evaluation with seen=keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,9 @@ def _ages(heard: pd.DataFrame) -> str:
     ages = heard["age"].dropna()
     if ages.empty:
         return ", of unknown age"
-    return f", aged {int(ages.min())} to {int(ages.max())} where it is known"
+    youngest, oldest = int(ages.min()), int(ages.max())
+    span = f"{youngest} to {oldest}" if oldest > youngest else f"{youngest}"
+    return f", aged {span} where it is known"
 
 
 def _sex_limits(heard: pd.DataFrame) -> list[str]:
@@ -236,9 +238,13 @@ def transfer_text(folder: Path) -> str:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         own = path.parent.name.startswith(("test", "val", "robustness"))
         if not own and "test/uar" in metrics:
-            name = path.parent.name.replace(SEEN, " (speakers heard in training included)")
+            name = path.parent.name.removesuffix(SEEN)
+            clips = f"{metrics['test/clips']:,.0f} clips"
+            if heard := metrics.get("test/heard"):
+                clips += f", {heard:,.0f} of them of known speakers: too good to quote"
+            if left := metrics.get("test/left_out/heard"):
+                clips += f"; {left:,.0f} of known speakers left out"
             told.append(
-                f"{name} UAR {metrics['test/uar']:.3f}, WAR {metrics['test/war']:.3f} "
-                f"({metrics['test/clips']:.0f} clips)"
+                f"{name} UAR {metrics['test/uar']:.3f}, WAR {metrics['test/war']:.3f} ({clips})"
             )
     return f"{'; '.join(told)}." if told else f"{NOT_MEASURED}."

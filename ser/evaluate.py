@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from ser.assemble import HASH_DIGITS, compute_features, material_of_run, speech_of, voices_of
+from ser.assemble import compute_features, voices_of
 from ser.card_facts import SEEN
 from ser.checkpoint import load_checkpoint
 from ser.conditions import chosen_families, conditions_of
@@ -19,28 +19,19 @@ from ser.config import CONF, plain
 from ser.data import EmotionDataset, in_order
 from ser.errors import SerError
 from ser.features import Feature
-from ser.labels import map_emotion
 from ser.metrics import class_report, confusion
 from ser.options import check_kinds
 from ser.predict import Recognizer
 from ser.quiet import quieten
 from ser.recognizer import load_recognizer
-from ser.report import render_results
+from ser.report import part_markdown, render_results
 from ser.robustness import babble_clips, score_robustness
 from ser.run import tracker_of
 from ser.run_folder import RunFolder, find_run
+from ser.scored_clips import ScoredClips, other_clips, own_clips
 from ser.scoring import figures_of, predict_clips, write_predictions
 
 log = logging.getLogger(__name__)
-
-
-class _Clips(NamedTuple):
-    """What is scored."""
-
-    table: pd.DataFrame
-    speech: pd.DataFrame  # all clips at hand, of which these are some
-    batch_size: int
-    title: str
 
 
 class _Predictor(pl.LightningModule):
@@ -74,10 +65,11 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
         )
     own = cfg.get("dataset") is None
     name = folder.path.name if folder else checkpoint_path.stem
-    clips = _own_clips(cfg, folder, card) if own else _other_clips(cfg, name, card, overrides)
+    clips = own_clips(cfg, folder, card) if own else other_clips(cfg, name, card, overrides)
     predictions = _predict(cfg, recognizer, clips, recognizer.features)
     part = cfg.part if own else "test"
     metrics = figures_of(predictions, recognizer.classes, part)
+    metrics |= {f"{part}/{note.key}": float(note.clips) for note in clips.notes}
     counts = confusion(predictions["truth"], predictions["prediction"], recognizer.classes)
     shown = {key.removeprefix(f"{part}/"): value for key, value in metrics.items()}
     title = clips.title + (" (trained on SYNTHETIC SPEECH)" if card["synthetic"] else "")
@@ -86,12 +78,20 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
         _compare_with_training(folder, metrics, cfg.part)
     target = _results_folder(cfg, folder, checkpoint_path)
     write_predictions(target.path, predictions, recognizer.classes, title, recognizer.abstain_below)
+    with (target.path / "report.txt").open("a", encoding="utf-8") as report:
+        report.writelines(f"\n{note.text}\n" for note in clips.notes)
     target.write_metrics(metrics)
     if cfg.robustness is not None:
         target = _robustness_folder(target)
         metrics |= _score_robustness(cfg, recognizer, clips, predictions, target, title)
         target.write_metrics(metrics)
-    _log_evaluation(cfg, card, metrics, target, checkpoint_path, title)
+    told = [title, part_markdown(metrics, part), *(note.text for note in clips.notes)]
+    if cfg.robustness is not None:
+        told.append(
+            f"Mean UAR under the conditions {metrics['robustness/mean/uar']:.3f}; "
+            "robustness.md among the artifacts has each."
+        )
+    _log_evaluation(cfg, card, metrics, target, checkpoint_path, told)
     log.info("evaluation folder  %s", target.path)
     return metrics[f"{part}/uar"]
 
@@ -106,85 +106,8 @@ def _find_checkpoint(cfg: DictConfig) -> tuple[Path, RunFolder | None]:
     return folder.best, folder
 
 
-def _own_clips(cfg: DictConfig, folder: RunFolder | None, card: dict[str, Any]) -> _Clips:
-    """The clips of the run's own split part, checked to be the very ones."""
-    if folder is None:
-        raise SerError(
-            f"{cfg.run} lies outside a run folder, so its own test clips are not known. "
-            "Say what to score it on: dataset=NAME dataset.root=FOLDER."
-        )
-    own, material = material_of_run(folder, card["split_hash"], cfg.dataset_root)
-    if cfg.dataset_root is not None:
-        OmegaConf.save(own, folder.config)  # `ser explain` finds it there, too
-    ids = material.split.parts[cfg.part]
-    table = material.speech.table
-    title = f"{folder.path.name}, {cfg.part}"
-    return _Clips(table[table["id"].isin(ids)], table, own.loader.batch_size, title)
-
-
-def _other_clips(
-    cfg: DictConfig, name: str, card: dict[str, Any], overrides: Sequence[str]
-) -> _Clips:
-    """Every clip of another corpus on the model's classes, less what the model `name` knows."""
-    asked = [word for word in overrides if word.startswith("dataset.labels=")]
-    if asked and asked[0] != f"dataset.labels={card['labels']}":
-        raise SerError(
-            f"{asked[0]}: the checkpoint {cfg.run} was trained on label set {card['labels']} "
-            f"({', '.join(card['classes'])}), and can be scored on that only. "
-            f"Drop {asked[0]}, or train a model on that label set."
-        )
-    if card["labels"] == "native" and cfg.dataset.source != "corpus":
-        raise SerError(
-            f"dataset={cfg.dataset.name}: the checkpoint {cfg.run} knows the classes of "
-            f"{', '.join(card['trained_on'])} alone (it was trained with dataset.labels=native), "
-            "and several corpora need not have them in common. Score it on one corpus at a "
-            "time: dataset=NAME dataset.root=FOLDER. To score several together, train on a "
-            "common set: dataset.labels=seven, six or four."
-        )
-    cfg.dataset.labels = "native" if cfg.dataset.source == "corpus" else card["labels"]
-    speech = speech_of(cfg)
-    table = speech.table
-    label = table["emotion"].map(
-        lambda e: e if card["labels"] == "native" else map_emotion(e, card["labels"])
-    )
-    known = label.isin(card["classes"])
-    for emotion, clips in table[~known].groupby("emotion"):
-        log.info("%d clips of %s are left out: the model has no such class", len(clips), emotion)
-    table = table.assign(label=label)[known]
-    if table.empty:
-        raise SerError(
-            f"{cfg.run} knows {', '.join(card['classes'])}; {cfg.dataset.name} has none of these "
-            f"(it has {', '.join(speech.classes)}). A checkpoint can be scored only on classes "
-            "that it was trained on: choose another corpus or checkpoint."
-        )
-    title = f"{name} on {cfg.dataset.name}{SEEN * (cfg.seen == 'keep')}"
-    return _Clips(_without_known(cfg, table, card), table, cfg.batch_size, title)
-
-
-def _without_known(cfg: DictConfig, table: pd.DataFrame, card: dict[str, Any]) -> pd.DataFrame:
-    heard = card.get("clips", [])  # cards of before have none
-    known = table["speaker"].isin(card["speakers"]) | table["sha256"].str[:HASH_DIGITS].isin(heard)
-    if not known.any():
-        return table
-    what = (
-        f"{known.sum()} of {len(table)} clips are of speakers that the model was trained on, or "
-        "the very recordings"
-    )
-    if cfg.seen == "keep":
-        log.warning("%s; they are scored too (seen=keep), so the figures are too good.", what)
-        return table
-    if known.all():
-        raise SerError(
-            f"{cfg.dataset.name}: all {len(table)} clips are of speakers that the model was "
-            "trained on, or the very recordings, so a score would be too good. Choose other clips, "
-            "or seen=keep to score them all the same."
-        )
-    log.warning("%s; they are left out (seen=keep scores them too).", what)
-    return table[~known]
-
-
 def _predict(
-    cfg: DictConfig, recognizer: Recognizer, clips: _Clips, features: Sequence[Feature]
+    cfg: DictConfig, recognizer: Recognizer, clips: ScoredClips, features: Sequence[Feature]
 ) -> pd.DataFrame:
     """The clips' predictions from these features: the recognizer's own, or of degraded clips."""
     stores = compute_features(Path(cfg.cache_root), features, clips.table)
@@ -206,7 +129,7 @@ def _predict(
 def _score_robustness(
     cfg: DictConfig,
     recognizer: Recognizer,
-    clips: _Clips,
+    clips: ScoredClips,
     clean: pd.DataFrame,
     target: RunFolder,
     title: str,
@@ -271,9 +194,12 @@ def _log_evaluation(
     metrics: dict[str, float],
     target: RunFolder,
     checkpoint: Path,
-    title: str,
+    told: Sequence[str],
 ) -> None:
-    """A run of its own; the clean clips of the own test part are in the training run already."""
+    """A run of its own, headed by what is `told`, the title first.
+
+    The clean clips of the own test part are in the training run already.
+    """
     own = cfg.get("dataset") is None
     if own and cfg.robustness is None:
         return
@@ -290,7 +216,8 @@ def _log_evaluation(
         "run_folder": str(target.path.resolve()),
     }
     what = "robustness" if cfg.robustness is not None else "evaluation"
-    run_id = tracker.start(f"{what} {title}", tags)
+    run_id = tracker.start(f"{what} {told[0]}", tags)
+    tracker.describe(run_id, "\n\n".join(told))
     tracker.log_metrics(run_id, metrics)
     tracker.log_folder(run_id, target.path)
     tracker.finish(run_id, "FINISHED")

@@ -40,10 +40,15 @@ def headline(metrics: Mapping[str, float]) -> str:
     ``metrics`` has the keys of metrics.json: ``test/uar``, ``best/uar``, …
     """
     part = "test" if "test/uar" in metrics else "best"
+    where = "Test part" if part == "test" else "Validation part, kept checkpoint"
+    return f"{where}\n\n{part_markdown(metrics, part)}"
+
+
+def part_markdown(metrics: Mapping[str, float], part: str) -> str:
+    """The figures `<part>/…` overall, by corpus and sex in Markdown."""
     prefix = f"{part}/"
     figures = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
-    where = "Test part" if part == "test" else "Validation part, kept checkpoint"
-    return f"{where}\n\n{markdown(_figure_cells(figures))}"
+    return markdown(_figure_cells(figures))
 
 
 def class_markdown(classes: pd.DataFrame) -> str:

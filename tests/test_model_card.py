@@ -119,7 +119,7 @@ def test_validation_is_heard_only_by_what_was_fitted_on_it() -> None:
         "\n".join(facts.limits_of(table, split, False, val_trained=fitted))
         for fitted in (False, True)
     )
-    assert "1 speakers were heard in training, aged 20 to 20" in alone
+    assert "1 speaker was heard in training, aged 20 where" in alone
     assert "says 2 sentences in training" in alone and "Languages heard: en." in alone
     assert "whose sex is known is male" in alone and "EmoDB" not in alone
     assert "3 speakers were heard in training, aged 20 to 64" in joint
@@ -211,8 +211,12 @@ def test_what_was_measured_is_quoted(tmp_path: Path) -> None:
         figures = {"test/uar": uar_found, "test/war": 0.5, "test/clips": 60.0}
         (folder / "metrics.json").write_text(json.dumps(figures))
     assert facts.transfer_text(tmp_path) == "emodb UAR 0.400, WAR 0.500 (60 clips)."
+    figures |= {"test/heard": 12.0, "test/uar": 0.7}
+    (tmp_path / "evaluations" / "emodb" / "metrics.json").write_text(json.dumps(figures))
     (tmp_path / "evaluations" / "emodb").rename(tmp_path / "evaluations" / "emodb_seen")
-    assert facts.transfer_text(tmp_path).startswith("emodb (speakers heard in training included) ")
+    told = facts.transfer_text(tmp_path)
+    assert told.startswith("emodb UAR 0.700")
+    assert "(60 clips, 12 of them of known speakers: too good to quote)" in told
     (tmp_path / "evaluations" / "robustness" / "robustness.md").write_text("table")
     assert facts.robustness_text(tmp_path) == "see `evaluations/robustness/robustness.md`."
     (tmp_path / "subgroups.md").write_text("table")

@@ -114,6 +114,9 @@ def test_another_corpus_is_scored_on_the_models_classes(
     assert "boredom are left out: the model has no such class" in caplog.text
     scored = pd.read_parquet(tim_run.path / "evaluations" / "emodb" / "predictions.parquet")
     assert set(scored["corpus"]) == {"emodb"} and "boredom" not in set(scored["truth"])
+    left = RunFolder(tim_run.path / "evaluations" / "emodb").metrics()["test/left_out/boredom"]
+    report = (tim_run.path / "evaluations" / "emodb" / "report.txt").read_text()
+    assert f"\n{left:.0f} clips of boredom are left out: the model has no such class.\n" in report
 
 
 def test_speakers_heard_in_training_are_not_scored_unless_asked(
@@ -130,6 +133,32 @@ def test_speakers_heard_in_training_are_not_scored_unless_asked(
     evaluate(composed(project, "evaluate", *words, "seen=keep"), [])
     kept = tim_run.path / "evaluations" / "ravdess_seen" / "predictions.parquet"
     assert len(pd.read_parquet(kept)) > len(unseen) == len(pd.read_parquet(target))
+
+
+@pytest.mark.parametrize(("seen", "key"), [("drop", "left_out/heard"), ("keep", "heard")])
+def test_what_the_model_had_heard_is_told_in_all_that_is_written(
+    project: Path, tim_run: RunFolder, seen: str, key: str
+) -> None:
+    from mlflow import MlflowClient
+
+    from ser.card_facts import transfer_text
+    from ser.evaluate import evaluate
+
+    words = [f"runs_root={project / 'mlruns'}", f"run={tim_run.path}", "device=cpu"]
+    words += ["dataset=ravdess", f"dataset.root={project / 'data' / 'ravdess'}", f"seen={seen}"]
+    evaluate(composed(project, "evaluate", *words), [])
+    folder = RunFolder(tim_run.path / "evaluations" / "ravdess")
+    heard, scored = (folder.metrics()[f"test/{name}"] for name in (key, "clips"))
+    n_all = scored + heard * (seen == "drop")
+    told = f"{heard:.0f} of {n_all:.0f} clips are of speakers that the model was trained on"
+    assert told in (folder.path / "report.txt").read_text()
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    run = client.search_runs(["1"], "tags.kind = 'evaluation'", max_results=1)[0]
+    assert told in run.data.tags["mlflow.note.content"]
+    assert "| all clips" in run.data.tags["mlflow.note.content"]
+    assert ("known speakers too" in run.info.run_name) == (seen == "keep")
+    assert f"{heard:.0f} of" * (seen == "keep") in transfer_text(tim_run.path)
+    assert "known speakers" in transfer_text(tim_run.path)
 
 
 def test_recordings_heard_in_training_are_not_scored_under_another_speakers_name(
