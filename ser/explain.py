@@ -37,11 +37,13 @@ from ser.models.wav2vec2 import LayerWeighting
 from ser.plots import layer_weights_figure, recall_figure, scale_weights_figure
 from ser.predict import Recognizer
 from ser.recognizer import load_recognizer
+from ser.report import clips_and_speakers
 from ser.run_folder import RunFolder, write_text
 from ser.saliency import saliency_of
 
 log = logging.getLogger(__name__)
 
+SYNTHETIC = " (SYNTHETIC SPEECH)"  # in titles
 SEED = 0  # of the map's layout
 _NAME_BYTES = 200  # of a recording's, in its figure's: file systems take 255
 
@@ -99,6 +101,7 @@ def explain_clip(folder: RunFolder, clip: Path, *, encoder_path: str | None = No
 
     run = _open(folder, encoder_path)
     curve = saliency_of(run.recognizer, clip)
+    heard = f"heard as {curve.emotion} ({100 * curve.probability:.0f} %)"
     figure = saliency_figure(
         curve.centres_s,
         curve.drop,
@@ -107,7 +110,7 @@ def explain_clip(folder: RunFolder, clip: Path, *, encoder_path: str | None = No
         log_mel(curve.waveform),
         mel_frequencies(n_mels=N_MELS, fmax=curve.sample_rate_hz / 2).tolist(),
         {
-            "title": f"{clip.name}: heard as {curve.emotion} ({curve.probability:.0%})\n{run.name}",
+            "title": f"{clip.name}: {heard}\n{run.name}",
             "emotion": curve.emotion,
         },
     )
@@ -135,7 +138,7 @@ def rewrite_card(folder: RunFolder, *, encoder_path: str | None = None) -> Path:
 def _open(folder: RunFolder, encoder_path: str | None) -> Explained:
     recognizer = load_recognizer(folder.best, encoder_path)
     synthetic = bool(load_checkpoint(folder.best)["ser"]["synthetic"])
-    name = _short(folder) + (" (SYNTHETIC SPEECH)" if synthetic else "")
+    name = _short(folder) + SYNTHETIC * synthetic
     run = Explained(folder, recognizer, name, synthetic)
     run.out.mkdir(exist_ok=True)
     return run
@@ -171,7 +174,7 @@ def _draw_map(run: Explained, path: Path) -> None:
     if not colourings:
         raise SerError(f"The test clips are all of {shared}: there is nothing to tell apart.")
     points = map_clips(values, seed=SEED)
-    title = f"{run.name}: {len(clips):,} test clips by {seen.what}"
+    title = f"{run.name}: {clips_and_speakers(clips)} by {seen.what}"
     if shared:
         log.info("%s: no panel for what all test clips share: %s", path.name, shared)
         title += f"\nall of {shared}"
@@ -268,9 +271,9 @@ def _draw_recall(
 ) -> None:
     classes = run.recognizer.classes
     by_model: dict[str, list[pd.DataFrame]] = {}
-    for name, folder in _named(folders).items():
-        model = OmegaConf.load(folder.config).model.name
-        by_model.setdefault(model, []).append(predictions[name])
+    configs = {name: OmegaConf.load(folder.config) for name, folder in _named(folders).items()}
+    for name, cfg in configs.items():
+        by_model.setdefault(cfg.model.name, []).append(predictions[name])
     recalls = {}
     for model, tables in by_model.items():
         pooled = pd.concat(tables)
@@ -278,11 +281,15 @@ def _draw_recall(
         label = model if len(tables) == 1 else f"{model}, {len(tables)} runs"
         recalls[label] = class_recall(counts)
     table = pd.DataFrame(recalls, index=pd.Index(classes))
-    title = run.name if len(predictions) == 1 else f"{len(predictions)} runs"
-    recall_figure(table, f"{title}: recall {where_tested(by_model)}").savefig(path)
+    title = run.name
+    if len(configs) > 1:
+        told = sorted({f"{cfg.dataset.name}, {cfg.split.name}" for cfg in configs.values()})
+        title = f"{len(configs)} runs of {'; '.join(told)}" + SYNTHETIC * run.synthetic
+    clips = clips_and_speakers(pd.concat(predictions.values()).drop_duplicates("id"))
+    recall_figure(table, f"{title}: recall {where_tested(by_model)}, {clips}").savefig(path)
 
 
 def where_tested(by_model: Mapping[str, Sequence[pd.DataFrame]]) -> str:
     """Whether the models' predictions are of the same clips, in words."""
     clips = {frozenset(pd.concat(tables)["id"]) for tables in by_model.values()}
-    return "on the test clips" if len(clips) == 1 else "of each model on other test clips"
+    return "on the test part" if len(clips) == 1 else "of each model on other test clips"

@@ -64,8 +64,8 @@ def map_figure(points: Array, colourings: Sequence[Colouring], k: int, title: st
     for axes, colouring in zip(panels, colourings, strict=True):
         _draw_map(axes, points, colouring)
         axes.set_title(
-            f"by {colouring.what}: {colouring.pure:.0%} of the {k} nearest agree\n"
-            f"({colouring.by_chance:.0%} by chance)",
+            f"by {colouring.what}: {100 * colouring.pure:.0f} % of the {k} nearest agree\n"
+            f"({100 * colouring.by_chance:.0f} % by chance)",
             fontsize=11,
         )
     return figure
@@ -112,7 +112,7 @@ def _draw_map(axes: "Axes", points: Array, colouring: Colouring) -> None:
     import seaborn as sns
 
     names, groups = np.asarray(colouring.names, dtype=str), colouring.groups
-    colours = sns.color_palette("tab10")
+    colours = sns.color_palette("colorblind")
     for number, group in enumerate(groups):  # no two of the first forty look alike
         mine = points[names == group]
         turn, place = divmod(number, len(colours))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from matplotlib.figure import Figure
 from pipeline_runs import train
 
 from ser.cli import main
@@ -23,6 +24,8 @@ from ser.explain import (
     where_tested,
 )
 from ser.features import LogMel, SpeechOnly
+from ser.plots import recall_figure
+from ser.report import clips_and_speakers
 from ser.run_folder import RunFolder
 
 QUICK = ["trainer.max_epochs=1", "augment=none"]
@@ -43,8 +46,19 @@ def is_png(path: Path) -> bool:
     return path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size > 10_000
 
 
-def test_an_ensemble_has_every_figure_and_page(ensemble: RunFolder, chance: RunFolder) -> None:
+def test_an_ensemble_has_every_figure_and_page(
+    ensemble: RunFolder, chance: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+
+    def titled(recalls: pd.DataFrame, title: str) -> Figure:
+        titles.append(title)
+        return recall_figure(recalls, title)
+
+    monkeypatch.setattr("ser.explain.recall_figure", titled)
     paths = explain([ensemble, chance], limit=5)
+    tested = clips_and_speakers(ensemble.read_predictions())
+    assert titles == [f"2 runs of ravdess, speaker_kfold: recall on the test part, {tested}"]
     assert [path.name for path in paths] == [
         "embedding_map.png", "layer_weights.png", "scale_weights.png", "recall.png",
         "wrong_clips.html", "index.html",
@@ -56,12 +70,16 @@ def test_an_ensemble_has_every_figure_and_page(ensemble: RunFolder, chance: RunF
     linked = set(re.findall(r'href="([^"]+)"', index))
     assert linked == {path.name for path in paths[:-1]}
     page = paths[-2].read_text()
+    for written in (index, page):
+        assert "color-scheme: light dark" in written  # players and menus, too
+    assert page.count('alt="log-mel spectrogram of ravdess/') == 5
+    assert page.count('<audio controls aria-label="ravdess/') == 5
     assert "wrong in 2 of 2" in page and page.count("<article") == 5
 
 
 def test_models_that_were_tested_on_other_clips_are_said_to_be() -> None:
     one, other = pd.DataFrame({"id": ["a", "b"]}), pd.DataFrame({"id": ["c"]})
-    assert where_tested({"tim": [one, other], "linear": [other, one]}) == "on the test clips"
+    assert where_tested({"tim": [one, other], "linear": [other, one]}) == "on the test part"
     assert where_tested({"tim": [one, other], "linear": [one]}).endswith("on other test clips")
 
 

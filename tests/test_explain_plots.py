@@ -30,7 +30,7 @@ def test_the_map_has_a_panel_a_colouring_with_its_purity(n_speakers: int) -> Non
     ]
     figure = map_figure(draw.normal(size=(182, 2)), colourings, 10, "tim")
     said = texts(figure)
-    assert "by emotion: 72% of the 10 nearest agree\n(49% by chance)" in said
+    assert "by emotion: 72 % of the 10 nearest agree\n(49 % by chance)" in said
     assert ("ravdess_01" in said) == (n_speakers <= 24)
     assert ("91 speakers, too many to name here" in said) == (n_speakers == 91)
     for axes in figure.axes:
@@ -85,7 +85,7 @@ def test_the_curve_stands_over_the_clip_in_seconds(sign: int) -> None:
         16_000,
         np.zeros((201, 12)),
         list(np.geomspace(60, 7600, 12)),
-        {"title": "a.wav: heard as sad (71%)", "emotion": "sad"},
+        {"title": "a.wav: heard as sad (71 %)", "emotion": "sad"},
     )
     assert {axes.get_xlim() for axes in figure.axes} == {(0.0, 2.0)}
     said = texts(figure)

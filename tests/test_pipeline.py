@@ -147,7 +147,8 @@ def test_what_the_model_had_heard_is_told_in_all_that_is_written(
     words = [f"runs_root={project / 'mlruns'}", f"run={tim_run.path}", "device=cpu"]
     words += ["dataset=ravdess", f"dataset.root={project / 'data' / 'ravdess'}", f"seen={seen}"]
     evaluate(composed(project, "evaluate", *words), [])
-    folder = RunFolder(tim_run.path / "evaluations" / "ravdess")
+    name = "ravdess_seen" if seen == "keep" else "ravdess"
+    folder = RunFolder(tim_run.path / "evaluations" / name)
     heard, scored = (folder.metrics()[f"test/{name}"] for name in (key, "clips"))
     n_all = scored + heard * (seen == "drop")
     told = f"{heard:.0f} of {n_all:.0f} clips are of speakers that the model was trained on"
