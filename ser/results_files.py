@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ser.errors import SerError
 from ser.protocol import CHANCE, Protocol
-from ser.report import OVERALL
+from ser.report import OVERALL, clips_and_speakers, counted
 from ser.results_page import (
     HASH_CHARACTERS,
     overall_cells,
@@ -89,18 +89,21 @@ def _write_figures(protocol: Protocol, results: Results, folder: Path) -> None:
     arms = figures[figures["average_of"] == ""]
     overall = figures[(figures["part"] == ALL) & figures["metric"].isin(OVERALL)]
     panels = {label: overall[overall["metric"] == key] for key, label in OVERALL.items()}
-    lines = _lines(protocol)
-    dot_figure(panels, title, lines).savefig(folder / "arms.png")
+    lines, told = _lines(protocol), f"{title}\n{clips_and_speakers(protocol.clips)}, "
+    told += f"mean over {counted(len(protocol.seeds), 'seed')}"
+    dots = f"{told}; bars: 95 % intervals over speakers"
+    dot_figure(panels, dots, lines).savefig(folder / "arms.png")
     recall = arms[arms["metric"].str.startswith("recall/")]
     wide = recall.pivot(index="metric", columns="arm", values="value")
     order = [f"recall/{c}" for c in protocol.classes if f"recall/{c}" in wide.index]
-    wide = wide.loc[order, list(dict.fromkeys(arms["arm"]))]
+    best_first = overall[overall["metric"] == "uar"].sort_values("value", ascending=False)["arm"]
+    wide = wide.loc[order, [arm for arm in best_first if arm in wide]]
     wide.index = wide.index.str.removeprefix("recall/")
-    recall_figure(wide, f"{title}: recall by emotion").savefig(folder / "recall.png")
+    recall_figure(wide, f"{told}: recall by emotion").savefig(folder / "recall.png")
     uars = figures[figures["metric"] == "uar"]
     if uars["part"].nunique() > 1:
         by_part = {part_name(str(p)): rows for p, rows in uars.groupby("part", sort=False)}
-        dot_figure(by_part, f"{title}: UAR by corpus", {}).savefig(folder / "corpora.png")
+        dot_figure(by_part, f"{dots}\nUAR by corpus", {}).savefig(folder / "corpora.png")
 
 
 def _lines(protocol: Protocol) -> Mapping[str, Mapping[str, float]]:

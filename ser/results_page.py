@@ -40,7 +40,12 @@ def section_text(protocol: Protocol, results: Results) -> str:
     if figures["part"].nunique() > 1:
         parts += ["UAR by corpus:", markdown(_part_cells(figures))]
     if len(results.tests):
-        parts += [_about_tests(results), markdown(test_cells(results))]
+        cells = test_cells(results)
+        of_loss = cells.columns.str.startswith("log loss")
+        of_uar = ~of_loss
+        of_loss[0] = True  # the arms name the rows of both
+        parts += [_about_tests(results), markdown(cells.loc[:, of_uar])]
+        parts += ["Of the log loss:", markdown(cells.loc[:, of_loss])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -65,12 +70,15 @@ def overall_cells(
 
 
 def test_cells(results: Results) -> pd.DataFrame:
-    """The paired tests as text."""
+    """The paired tests as text; `(averaged)` are probabilities averaged over seeds."""
     tests = results.tests
-    pairs = zip(tests["arm"], tests["against"], strict=True)
+    shorter = zip(
+        *(tests[side].str.replace(AVERAGED, ", averaged") for side in ("arm", "against")),
+        strict=True,
+    )
     return pd.DataFrame(
         {
-            "arm": [f"{_arm_cell(a)} against {_arm_cell(b)}" for a, b in pairs],
+            "arm": [f"{_arm_cell(a)} against {_arm_cell(b)}" for a, b in shorter],
             "UAR difference": _spans(tests[["uar_difference", "low", "high"]]),
             "p": tests["p"].map(_p),
             "p (Holm)": tests["p_holm"].map(_p),
@@ -200,12 +208,17 @@ def _about_tests(results: Results) -> str:
         if results.chosen
         else ""
     )
+    averaged = (
+        " An arm that is `(averaged)` is one whose probabilities are averaged over its seeds."
+        if results.tests["against"].str.endswith(AVERAGED).any()
+        else ""
+    )
     return (
         f"Paired tests of `{results.reference}`{chosen} on the same clips. The differences of UAR "
         "and log loss, their intervals and p are from a bootstrap over speakers; McNemar's exact "
         "test compares the clips that are right, takes clips as independent, and has the largest p "
         f"over the seeds. Of {N_DRAWS:,} draws none tells a p below {2 / N_DRAWS:g}. "
-        "Holm's correction is over the column."
+        f"Holm's correction is over the column.{averaged}"
     )
 
 

@@ -6,6 +6,7 @@ from protocol_runs import finished_children
 
 from ser.plots import new_figure
 from ser.protocol import AVERAGED, read_protocol
+from ser.report import clips_and_speakers
 from ser.results_files import write_page
 from ser.results_plots import dot_figure
 from ser.results_table import compute_results
@@ -92,3 +93,17 @@ def test_dots_stand_in_one_order_with_their_intervals():
     assert [text.get_text() for text in right.texts] == ["0.500", "0.700"]
     assert left.get_legend().get_texts()[0].get_text() == "chance 0.250"
     assert right.get_legend() is None and isinstance(figure, type(new_figure(1, 1, "")))
+
+
+def test_figures_say_on_what_they_rest_and_the_best_arm_comes_first(tmp_path, monkeypatch):
+    drawn = {}
+
+    def remembered(recalls, title):
+        drawn["arms"], drawn["title"] = list(recalls), title
+        return new_figure(1, 1, title)
+
+    monkeypatch.setattr("ser.plots.recall_figure", remembered)
+    protocol = read_protocol(finished_children(tmp_path, ARMS, seeds=2), "mine", "sweep.py")
+    write_page(protocol, compute_results(protocol, n_draws=20), tmp_path / "page")
+    assert drawn["arms"] == ["ensemble", "tim"]
+    assert f"\n{clips_and_speakers(protocol.clips)}, mean over 2 seeds: recall" in drawn["title"]

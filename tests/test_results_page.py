@@ -77,9 +77,16 @@ def test_the_other_tables_are_by_fold_emotion_corpus_and_pair(several):
     assert recall[0] == ["arm", "neutral", "happy", "sad"]
     corpora = rows_of(folds.split("UAR by corpus:")[1], "arm")
     assert corpora[0] == ["arm", "all clips", "all but TESS", "RAVDESS speech", "TESS"]
-    tests = rows_of(folds.split("Paired tests of `ensemble`")[1], "arm")
-    assert len(tests) == 1 + len(results.tests) == 7
-    assert tests[1][0] == "`ensemble` against `linear`" and tests[1][1].startswith("+0.")
+    paired = folds.split("Paired tests of `ensemble`")[1]
+    assert "`(averaged)` is one whose probabilities are averaged over its seeds" in paired
+    of_uar, of_loss = (rows_of(part, "arm") for part in paired.split("Of the log loss:"))
+    assert len(of_uar) == len(of_loss) == 1 + len(results.tests) == 7
+    assert of_uar[0] == ["arm", "UAR difference", "p", "p (Holm)", "McNemar p", "McNemar p (Holm)"]
+    assert of_loss[0] == ["arm", "log loss difference", "log loss p", "log loss p (Holm)"]
+    assert of_uar[1][0] == "`ensemble` against `linear`" and of_uar[1][1].startswith("+0.")
+    assert [row[0] for row in of_uar] == [row[0] for row in of_loss]
+    assert "`ensemble` (averaged) against `tim` (averaged)" in [row[0] for row in of_uar]
+    assert max(map(len, paired.splitlines()[2:-1])) < 140  # in an editor's window
 
 
 def test_a_single_fold_and_corpus_need_no_such_tables(tmp_path):
