@@ -85,7 +85,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
         target = _robustness_folder(target)
         metrics |= _score_robustness(cfg, recognizer, clips, predictions, target, title)
         target.write_metrics(metrics)
-    told = [title, part_markdown(metrics, part), *(note.text for note in clips.notes)]
+    told = [title, *(note.text for note in clips.notes), part_markdown(metrics, part)]
     if cfg.robustness is not None:
         told.append(
             f"Mean UAR under the conditions {metrics['robustness/mean/uar']:.3f}; "

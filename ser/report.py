@@ -158,10 +158,16 @@ def markdown(cells: pd.DataFrame) -> str:
 
 
 def _figure_cells(figures: Mapping[str, float]) -> pd.DataFrame:
-    """One row for all clips and one a group (corpus, sex, without TESS), a column a figure."""
+    """One row for all clips and one a group (corpus, sex, without TESS), a column a figure.
+
+    A corpus alone has no row: it is all clips again.
+    """
+    one_corpus = sum(key.startswith("corpus/") and key.endswith("/uar") for key in figures) == 1
     rows = {"all clips": {label: _figure(figures.get(key)) for key, label in OVERALL.items()}}
     for key, figure in figures.items():
         group, _, metric = key.rpartition("/")
+        if one_corpus and group.startswith("corpus/"):
+            continue
         if group.startswith(GROUPS) and metric in OVERALL:
             label = GROUP_LABELS.get(group, group.replace("/", " "))
             rows.setdefault(label, {})[OVERALL[metric]] = _figure(figure)

@@ -171,3 +171,13 @@ def test_names_of_rows_stand_to_the_left_even_if_they_begin_with_figures():
         "| 3 to 4 s |   258 |",
         "| 4 s on   |    42 |",
     ]
+
+
+@pytest.mark.parametrize("corpora", [("tess",), ("ravdess", "tess")])
+def test_a_corpus_alone_is_not_all_clips_once_more(corpora: tuple[str, ...]) -> None:
+    table = predictions()
+    table = table[table["corpus"].isin(corpora)]
+    figures = {f"test/{k}": v for k, v in metrics.score_groups(table, CLASSES).items()}
+    rows = [line.split("|")[1].strip() for line in report.headline(figures).splitlines()[4:]]
+    assert rows[0] == "all clips"
+    assert ("corpus tess" in rows) == (len(corpora) > 1)
