@@ -11,6 +11,7 @@ from ser.corpora.folder import UNKNOWN
 from ser.features import LogMel, Mfcc
 from ser.labels import classes_of
 from ser.manifest import build_manifest, usable
+from ser.report import clips_and_speakers
 from ser.speech_plots import SpeechPicture, balance_figure, durations_figure, speech_figure
 
 SAMPLE_RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS, N_MFCC = 16_000, 1024, 256, 64, 20
@@ -29,10 +30,11 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
     from librosa import mel_frequencies
 
     titles = {corpus.name: corpus.title for corpus in corpora}
-    names, titled = ", ".join(titles.values()), table.assign(corpus=table["corpus"].map(titles))
+    names = f"{', '.join(titles.values())}: {clips_and_speakers(table)}"
+    titled = table.assign(corpus=table["corpus"].map(titles))
     figures = {
-        "class_balance": balance_figure(titled, classes, f"{names}: clips by emotion"),
-        "durations": durations_figure(titled, classes, f"{names}: duration of clips"),
+        "class_balance": balance_figure(titled, classes, f"{names}, by emotion"),
+        "durations": durations_figure(titled, classes, f"{names}, durations"),
     }
     mel_hz = mel_frequencies(n_mels=N_MELS, fmax=SAMPLE_RATE_HZ / 2).tolist()
     for corpus in corpora:

@@ -13,6 +13,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from ser.corpora.folder import UNKNOWN as UNKNOWN_SPEAKER
 from ser.errors import SerError
 
 OVERALL = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
@@ -133,8 +134,16 @@ def counted(number: int, noun: str) -> str:
 
 
 def clips_and_speakers(table: pd.DataFrame) -> str:
-    """`300 clips of 5 speakers`: how many rows there are, and of how many speakers."""
-    return f"{counted(len(table), 'clip')} of {counted(table['speaker'].nunique(), 'speaker')}"
+    """`300 clips of 5 speakers`: how many rows there are, and of how many speakers.
+
+    Whom a folder does not name is not counted.
+    """
+    clips, speakers = counted(len(table), "clip"), set(table["speaker"])
+    known = speakers - {f"folder_{UNKNOWN_SPEAKER}"}
+    if not known:
+        return f"{clips} of unknown speakers"
+    more = "" if known == speakers else " and unknown ones"
+    return f"{clips} of {counted(len(known), 'speaker')}{more}"
 
 
 def markdown(cells: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ser.figure_text import widest_in
 from ser.plots import new_figure
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def speech_figure(
     the emotion; ``mel_hz: (bands,)`` are the centres of the mel bands. MFCCs are standardised per
     coefficient over the clips shown: the zeroth, the level, would hide the others.
     """
-    figure = new_figure(12.5, ROW_IN * len(clips) + 1.8, title)
+    names_in = max(1.0, 1.15 * widest_in(clips, 11))  # bold is wider
+    figure = new_figure(11.5 + names_in, ROW_IN * len(clips) + 1.8, title)
     figure.get_layout_engine().set(h_pad=0.04)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(len(clips), 3, sharex=True, sharey="col", squeeze=False)
     top_db = max(float(clip.logmel_db.max()) for clip in clips.values())
@@ -101,6 +103,8 @@ def durations_figure(table: pd.DataFrame, classes: Sequence[str], title: str) ->
     panels[0].set_yticks(range(1, len(classes) + 1), list(classes))
     panels[0].set_ylim(len(classes) + 0.5, 0.5)
     panels[0].set_xlim(left=0)
+    told = "boxes: quartiles and median; whiskers: 5th and 95th percentile"
+    figure.supxlabel(told, fontsize=9, color="#595959")
     return figure
 
 

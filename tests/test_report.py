@@ -164,6 +164,18 @@ def test_numbers_agree_with_their_nouns():
     assert report.clips_and_speakers(table) == "3 clips of 1 speaker"
 
 
+@pytest.mark.parametrize(
+    ("speakers", "told"),
+    [
+        (["unknown", "unknown"], "2 clips of unknown speakers"),
+        (["ann", "unknown", "ann"], "3 clips of 1 speaker and unknown ones"),
+    ],
+)
+def test_a_speaker_who_is_not_known_is_not_counted(speakers: list[str], told: str) -> None:
+    table = pd.DataFrame({"speaker": [f"folder_{name}" for name in speakers]})
+    assert report.clips_and_speakers(table) == told
+
+
 def test_names_of_rows_stand_to_the_left_even_if_they_begin_with_figures():
     cells = pd.DataFrame({"group": ["3 to 4 s", "4 s on"], "clips": ["258", "42"]})
     assert report.markdown(cells).splitlines()[1:] == [

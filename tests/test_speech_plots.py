@@ -57,6 +57,16 @@ def test_speech_has_a_row_an_emotion_on_shared_scales() -> None:
     check_nothing_is_cut_off(figure)
 
 
+def test_long_names_of_emotions_leave_the_pictures_their_room() -> None:
+    pictures = {"sad": clip(0.5, 0), "quietly_content_and_reassuring": clip(0.8, 1)}
+    figure = speech_plots.speech_figure(pictures, "a folder", MEL_HZ)
+    check_nothing_is_cut_off(figure)
+    short = speech_plots.speech_figure({"sad": clip(0.5, 0)}, "a folder", MEL_HZ)
+    short.draw_without_rendering()
+    widths = [one.axes[1].get_window_extent().width for one in (figure, short)]
+    assert widths[0] > 0.9 * widths[1]
+
+
 def test_durations_have_a_panel_a_corpus(clips: pd.DataFrame) -> None:
     figure = speech_plots.durations_figure(clips, CLASSES, "Clip length")
     titles = [axes.get_title().split("\n")[0] for axes in figure.axes]
@@ -67,6 +77,7 @@ def test_durations_have_a_panel_a_corpus(clips: pd.DataFrame) -> None:
     )
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CLASSES)
     assert texts(figure).count("no clips") == 3 * 2  # no corpus here is surprised or bored
+    assert "boxes: quartiles and median; whiskers: 5th and 95th percentile" in texts(figure)
     check_nothing_is_cut_off(figure)
 
 
