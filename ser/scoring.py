@@ -85,7 +85,8 @@ def write_predictions(
 
     No figure of subgroups is written where no attribute has two groups.
     `abstain_below` is the model's threshold, where it has one; `title` says what was scored on
-    what, and is followed by the number of clips and speakers.
+    what, and is followed by the number of clips and speakers, and by the corpora that it does not
+    name.
     """
     from ser.plots import confusion_figure
 
@@ -95,7 +96,9 @@ def write_predictions(
     counts = confusion(predictions["truth"], predictions["prediction"], classes)
     (folder / "report.txt").write_text(report_text(counts, classes), encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
-    told = f"{title}: {clips_and_speakers(predictions)}"
+    corpora = sorted(set(predictions["corpus"]))
+    named = "" if all(name in title for name in corpora) else f" ({', '.join(corpora)})"
+    told = f"{title}: {clips_and_speakers(predictions)}{named}"
     figure = confusion_figure(counts, classes, told, score_counts(counts, classes))
     figure.savefig(folder / "figures" / "confusion_matrix.png")
     _write_confidence(folder, predictions, classes, told, abstain_below)

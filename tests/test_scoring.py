@@ -129,7 +129,11 @@ def test_every_figure_says_how_many_clips_of_how_many_speakers(predictions, tmp_
     many = pd.concat([predictions.assign(id=predictions["id"] + f"/{k}") for k in range(10)])
     write_predictions(tmp_path, many.reset_index(drop=True), CLASSES, "a run, test")
     assert len(titles) == 4
-    assert all(title.startswith("a run, test: 40 clips of 2 speakers") for title in titles)
+    told = "a run, test: 40 clips of 2 speakers (savee, tess)"
+    assert all(title.startswith(told) for title in titles)
+    one = many[many["corpus"] == "tess"].reset_index(drop=True)
+    write_predictions(tmp_path, one, CLASSES, "tim-tess-loso, test")
+    assert titles[4].startswith("tim-tess-loso, test: 20 clips of 1 speaker\n")
 
 
 def test_a_figure_of_subgroups_is_there_only_where_it_shows_something(predictions, tmp_path):
