@@ -17,6 +17,13 @@ from ser.results_page import (
 from ser.results_table import ALL, Results
 from ser.run_folder import write_text
 
+PICTURES = {
+    "arms.png": "UAR, WAR and macro F1 of each arm as a dot with its interval",
+    "corpora.png": "UAR of each arm on each corpus as a dot with its interval",
+    "recall.png": "Recall of each emotion as bars, one colour an arm",
+}
+"""What stands for a figure where it cannot be seen."""
+
 
 def write_page(protocol: Protocol, results: Results, folder: Path) -> str:
     """Write results.md, .csv, .tex, per_fold.csv, tests.csv and figures; gives the section."""
@@ -25,8 +32,8 @@ def write_page(protocol: Protocol, results: Results, folder: Path) -> str:
     for path in (folder / "figures").glob("*.png"):  # of an earlier page of this name
         path.unlink()
     _write_figures(protocol, results, folder / "figures")
-    drawn = sorted(path.name for path in (folder / "figures").glob("*.png"))
-    pictures = [f"![{name.removesuffix('.png')}](figures/{name})" for name in drawn]
+    drawn = [name for name in PICTURES if (folder / "figures" / name).is_file()]
+    pictures = [f"![{PICTURES[name]}](figures/{name})" for name in drawn]
     write_text(folder / "results.md", "\n\n".join([section.rstrip(), *pictures]) + "\n")
     results.figures.assign(command=protocol.command).to_csv(folder / "results.csv", index=False)
     results.folds.to_csv(folder / "per_fold.csv", index=False)

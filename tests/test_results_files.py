@@ -1,5 +1,7 @@
 """The files of a results page: CSV, LaTeX and figures."""
 
+import re
+
 import pandas as pd
 import pytest
 from protocol_runs import finished_children
@@ -7,7 +9,7 @@ from protocol_runs import finished_children
 from ser.plots import new_figure
 from ser.protocol import AVERAGED, read_protocol
 from ser.report import clips_and_speakers
-from ser.results_files import write_page
+from ser.results_files import PICTURES, write_page
 from ser.results_plots import dot_figure
 from ser.results_table import compute_results
 
@@ -39,6 +41,12 @@ def test_figures_of_an_earlier_page_do_not_stay(tmp_path):
         protocol = read_protocol(children, "mine", "python sweep.py")
         write_page(protocol, compute_results(protocol, n_draws=20), tmp_path / "page")
     assert "corpora.png" not in (tmp_path / "page" / "results.md").read_text()
+
+
+def test_every_picture_of_the_page_is_there_and_has_words_in_its_place(folder):
+    pictures = re.findall(r"!\[(.*)\]\((.*)\)", (folder / "results.md").read_text())
+    assert [path for _, path in pictures] == [f"figures/{name}" for name in PICTURES]
+    assert all((folder / path).is_file() and len(words) > 30 for words, path in pictures)
 
 
 def test_chance_alone_is_an_arm(tmp_path):
