@@ -269,7 +269,7 @@ def _command(name: str, options: argparse.Namespace) -> str:
 
 def _as_given(value: str) -> str:
     """A value as a reader can give it: quoted where it is several words, without our folders."""
-    from ser.results_page import without_folders
+    from ser.command_text import without_folders
 
     words = [without_folders(word) for word in value.split()]
     return f'"{" ".join(words)}"' if len(words) > 1 else value

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ser.assemble import speech_of
+from ser.command_text import command_text
 from ser.comparison import finished_runs, tell_comparison
 from ser.config import CONF, build, plain, tell, trains
 from ser.errors import SerError
@@ -20,7 +21,7 @@ from ser.options import check_kinds
 from ser.protocol import read_protocol
 from ser.report import markdown, show
 from ser.results_files import merge_section, write_page
-from ser.results_page import command_text, test_cells
+from ser.results_page import test_cells
 from ser.results_table import compute_results
 from ser.run import best_key, config_digest, tracker_of, train
 from ser.tracking import Tracker, flatten, git_commit

@@ -10,7 +10,7 @@ from ser import results_page
 from ser.errors import SerError
 from ser.protocol import AVERAGED, Protocol, read_protocol
 from ser.results_files import merge_section
-from ser.results_page import command_text, section_text, title_of
+from ser.results_page import section_text, title_of
 from ser.results_table import Results, compute_results
 
 ARMS = {"linear": 0.5, "tim": 0.4, "ensemble": 0.8}
@@ -208,13 +208,3 @@ def test_broken_markers_are_refused_and_the_file_is_kept(tmp_path, text):
     with pytest.raises(SerError, match="the section one must stand once between"):
         merge_section(path, "one", "## One")
     assert path.read_text() == text
-
-
-def test_the_command_can_be_given_again_and_names_no_folder_of_one_machine():
-    words = ["sweep=protocol", "sweep.grid.model=[tim,linear]", "dataset.root=/home/me/RAVDESS"]
-    assert command_text("sweep.py", [*words, "encoder.path=../weights/whisper"]) == (
-        'python sweep.py sweep=protocol "sweep.grid.model=[tim,linear]" dataset.root=…/RAVDESS '
-        "encoder.path=../weights/whisper"
-    )
-    assert command_text("sweep.py", ['a=["b c=1",d]']) == """python sweep.py 'a=["b c=1",d]'"""
-    assert command_text("sweep.py", ["a=$HOME it's"]).endswith("""'a=$HOME it'"'"'s'""")
