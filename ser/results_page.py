@@ -70,13 +70,13 @@ def overall_cells(
 def test_cells(results: Results) -> pd.DataFrame:
     """The paired tests as text; `(averaged)` are probabilities averaged over seeds."""
     tests = results.tests
-    shorter = zip(
-        *(tests[side].str.replace(AVERAGED, ", averaged") for side in ("arm", "against")),
-        strict=True,
-    )
+    pairs = [
+        [_arm_cell(name, "averaged") for name in pair]
+        for pair in zip(tests["arm"], tests["against"], strict=True)
+    ]
     return pd.DataFrame(
         {
-            "arm": [f"{_arm_cell(a)} against {_arm_cell(b)}" for a, b in shorter],
+            "arm": [" against ".join(pair) for pair in pairs],
             "UAR difference": _spans(tests[["uar_difference", "low", "high"]]),
             "p": tests["p"].map(_p),
             "p (Holm)": tests["p_holm"].map(_p),
@@ -262,10 +262,10 @@ def _ranked(figures: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(arm), figures[figures["arm"] == arm]) for arm in order]
 
 
-def _arm_cell(name: str) -> str:
+def _arm_cell(name: str, averaged: str = AVERAGED.removeprefix(", ")) -> str:
     """The arm's options as code, and in brackets that it is an average."""
     option = name.removesuffix(AVERAGED)
-    return f"`{option}`" if option == name else f"`{option}` ({AVERAGED.removeprefix(', ')})"
+    return f"`{option}`" if option == name else f"`{option}` ({averaged})"
 
 
 def _cell(rows: pd.DataFrame, column: str, key: str) -> str:
