@@ -109,7 +109,7 @@ def corpora_at(root: Path) -> list[Corpus]:
 
 
 def _reads(corpus: Corpus, path: Path) -> bool:
-    return isinstance(corpus.parse(path), Utterance)
+    return isinstance(corpus.read(path), Utterance)
 
 
 def _lies_as_folder(root: Path, paths: Sequence[Path]) -> bool:

@@ -131,3 +131,16 @@ def test_the_error_names_the_corpora_that_a_folder_may_be_called_after(tmp_path)
     assert "folder" not in called and "one folder an emotion" in str(caught.value)
     with pytest.raises(SerError, match=r"must be a \.csv or \.jsonl file\. Or name the fold"):
         check_corpora(corpora_at(tmp_path / "x" / "stray.wav"), tmp_path / "cache")
+
+
+def test_an_adapter_that_fails_on_a_name_is_a_clear_error(tmp_path, monkeypatch):
+    class Hasty(CORPORA["emodb"]):
+        name = "hasty"
+
+        def parse(self, path):
+            return {"a": None}[path.stem]
+
+    monkeypatch.setitem(CORPORA, "hasty", Hasty)
+    synthetic.write_corpus("tess", tmp_path / "x")
+    with pytest.raises(SerError, match=r"Hasty \(.*could not read its name: KeyError: 'OAF_back"):
+        corpora_at(tmp_path / "x")

@@ -170,14 +170,14 @@ def test_what_is_passed_over_in_a_folder_is_told(capsys, project, run):
         (folder / name).hardlink_to(clip)
     for name in ("1.txt", "2.m4a", "3\n.pdf", ".DS_Store"):
         (folder / name).touch()
-    (folder / "linked").symlink_to(project / "data")
+    (folder / "inner" / "back").symlink_to(folder)
     main(["predict", "last", "calls"])
     told = capsys.readouterr()
     shown = [line.split("  ")[-1] for line in told.out.splitlines()]
     assert shown == ["calls/a.wav", "calls/inner/b.AIFF"]
     assert told.err == (
-        "passed over in calls, 4 that are no audio by their names or are linked folders: "
-        r"linked, 1.txt, 2.m4a, ..." + "\n"
+        "passed over in calls, 4 that are no audio by their names or are links back to a folder "
+        r"above: back, 1.txt, 2.m4a, ..." + "\n"
     )
 
 

@@ -144,9 +144,9 @@ class Corpus(ABC):
         paths = list(audio_files(self.root))
         if not paths:
             raise self.missing(f"it holds no audio ({', '.join(AUDIO_SUFFIXES)})")
-        return self.collect(self._parsed(path) for path in paths)
+        return self.collect(self.read(path) for path in paths)
 
-    def _parsed(self, path: Path) -> Utterance | Problem | None:
+    def read(self, path: Path) -> Utterance | Problem | None:
         """What `parse` gives; an error of its author's names the file."""
         try:
             return self.parse(path)

@@ -31,9 +31,10 @@ def audio_files(
 ) -> Iterator[Path]:
     """Every audio file under a folder, sorted; AppleDouble and other hidden names are no audio.
 
-    Links that lead nowhere are among them: what reads them says so. `on_error` is told of folders
-    that cannot be listed and of names that are not UTF-8, `pass_over` of linked folders, which are
-    not entered, and of files that are no audio by their names.
+    Linked folders are entered like others, but for those that lead back to a folder that they lie
+    in. Links that lead nowhere are listed: what reads them says so. `on_error` is told of folders
+    that cannot be listed and of names that are not UTF-8, `pass_over` of links that lead back and
+    of files that are no audio by their names.
     """
     for path in sorted(_files(folder, on_error, pass_over)):
         if path.suffix.lower() not in AUDIO_SUFFIXES:
@@ -45,9 +46,12 @@ def audio_files(
 
 
 def _files(
-    folder: Path, on_error: Callable[[SerError], None], pass_over: Callable[[Path], object]
+    folder: Path,
+    on_error: Callable[[SerError], None],
+    pass_over: Callable[[Path], object],
+    above: tuple[Path, ...] = (),
 ) -> Iterator[Path]:
-    """Whatever is no folder and not hidden."""
+    """Whatever is no folder and not hidden; `above` has where the links on the way here lie."""
 
     def refuse(error: OSError) -> None:
         fix = "Make it readable, or leave it out."
@@ -56,8 +60,13 @@ def _files(
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
-            if os.path.islink(Path(place, name)):
-                pass_over(Path(place, name))
+            link = Path(place, name)
+            if link.is_symlink():
+                places, target = (*above, Path(place).resolve()), link.resolve()
+                if any(one.is_relative_to(target) for one in places):
+                    pass_over(link)
+                else:
+                    yield from _files(link, on_error, pass_over, places)
         yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
@@ -77,8 +86,8 @@ def recordings(
         if others:
             first = ", ".join(on_one_line(other.name) for other in others[:_SHOWN])
             more = ", ..." if len(others) > _SHOWN else ""
-            told = f"passed over in {path}, {len(others)} that are no audio by their names or are"
-            tell(f"{told} linked folders: {first}{more}\n")
+            why = "are no audio by their names or are links back to a folder above"
+            tell(f"passed over in {path}, {len(others)} that {why}: {first}{more}\n")
         if not found:
             why = f"no audio was found in it ({', '.join(AUDIO_SUFFIXES)})"
             on_error(SerError(f"{path}: {why}. Name another, or a file."))
