@@ -144,8 +144,8 @@ def render(report: Report) -> RenderableType:
         problems.append(f"    {reason}\n")
     head = (
         f"{report.title} in {report.root} ({report.licence})\n"
-        f"{report.hours:.2f} h usable; {', '.join(f'{rate} Hz' for rate in report.rates_hz)}; "
-        f"{report.n_stereo} stereo clips (mixed down)"
+        f"{report.hours:.2f} h usable; {''.join(f'{rate} Hz, ' for rate in report.rates_hz)}"
+        f"{report.n_stereo} clips in stereo (mixed down)"
     )
     return Group(
         Text(head),
@@ -160,7 +160,8 @@ def render(report: Report) -> RenderableType:
 
 def _problem_line(report: Report) -> str:
     """How many files are left out, and which of them are in none of the counts above."""
-    said = f"{len(report.problems)} problem files, left out"
+    n = len(report.problems)
+    said = f"{n} problem file{'s' * (n != 1)}, left out"
     apart = []
     if report.n_unnamed:
         apart.append(f"{report.n_unnamed} whose name or row gives no clip")

@@ -1,5 +1,6 @@
 """Canonical emotions, the label sets that a run may use, and the mapping between them."""
 
+import re
 from collections.abc import Iterable
 
 from ser.errors import SerError
@@ -51,9 +52,11 @@ _ALIASES = {
 def canonical_emotion(word: str) -> str:
     """Return the canonical emotion that `word` means, whatever its case, spaces or underscores.
 
+    A sign is no hyphen: `-1` and `1` stay two classes.
+
     A word that is no known emotion comes back lower-cased: a `folder` corpus may bring its own.
     """
-    plain = " ".join(word.replace("_", " ").replace("-", " ").split()).lower()
+    plain = " ".join(re.sub(r"_|(?<=\w)-(?=\w)", " ", word).split()).lower()
     return _ALIASES.get(plain, plain.replace(" ", "_"))
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -140,11 +141,15 @@ class Tracker:
             self.client.log_batch(run_id, params=params[start : start + 100])
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Log figures of the whole run in one call."""
+        """Log figures of the whole run in one call.
+
+        What MLflow takes in no name, as `!` in the name of a class, becomes `_` there.
+        """
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        rows = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+        names = {key: re.sub(r"[^\w/.\- :]", "_", key) for key in metrics}
+        rows = [Metric(names[key], float(value), now, 0) for key, value in metrics.items()]
         for start in range(0, len(rows), 1000):
             self.client.log_batch(run_id, metrics=rows[start : start + 1000])
 

@@ -41,6 +41,7 @@ def test_all_pointers_are_reported_and_not_raised(tmp_path):
     report, text = check("crema_d", tmp_path / "r", tmp_path / "cache")
     assert report.clips.usable == 0 and len(report.problems) == len(paths)
     assert text.count("git-lfs pointer") == len(paths)
+    assert "\n0.00 h usable; 0 clips in stereo (mixed down)\n" in text
 
 
 def test_a_corpus_without_published_counts(tmp_path):
@@ -51,7 +52,7 @@ def test_a_corpus_without_published_counts(tmp_path):
     synthetic.write_clip(tmp_path / "r" / "stray.wav", synthetic.tone("stray"))
     report, text = check("folder", tmp_path / "r", tmp_path / "cache")
     assert not report.is_complete and "published" not in text
-    assert text.rstrip().endswith("folder: 1 problem file")
+    assert text.rstrip().endswith("folder: 1 problem file") and "\n1 problem file, left" in text
 
 
 def test_the_verdict_tells_missing_clips_from_problem_files(tmp_path):

@@ -17,6 +17,9 @@ from ser.labels import EMOTIONS, LABEL_SETS, canonical_emotion, classes_of, map_
         ("bored", "boredom"),
         (" SAD ", "sad"),
         ("Mildly Amused", "mildly_amused"),
+        ("pleasant-surprise", "surprised"),
+        ("-1", "-1"),
+        ("1", "1"),
         *((emotion, emotion) for emotion in EMOTIONS),
     ],
 )

@@ -32,6 +32,7 @@ def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
     run_id = tracker.start("tim-demo", {"model": "tim"})
     options = {"model": {"width": 39, "text": "x" * 400}, **{f"key{n}": n for n in range(150)}}
     tracker.log_config(run_id, options)
+    tracker.log_metrics(run_id, {"test/recall/ärger!": 0.5})
     tracker.log_metrics(run_id, {"test/uar": 0.25, **{f"many/{n}": n / 7 for n in range(1100)}})
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     tracker.log_folder(run_id, tmp_path)
@@ -43,6 +44,7 @@ def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
     assert run.data.tags["model"] == "tim"
     assert len(run.data.params) == 152 and run.data.params["model.width"] == "39"
     assert run.data.params["model.text"] == "x" * 250
+    assert run.data.metrics.pop("test/recall/ärger_") == 0.5
     assert len(run.data.metrics) == 1101 and run.data.metrics["test/uar"] == 0.25
     assert run.data.metrics["many/1099"] == pytest.approx(157)
     files = {file.path for file in tracker.client.list_artifacts(run_id)}

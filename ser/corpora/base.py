@@ -255,12 +255,26 @@ def _guess(emotion: str) -> str:
     return f" Did you mean {near[0]}?" if near and emotion not in EMOTIONS else ""
 
 
+def _plain(speaker: str) -> str:
+    """A speaker's name without case and leading zeros, and a whole number without its `.0`."""
+    return re.sub(r"^0+(?=.)", "", re.sub(r"(?<=\d)\.0+$", "", speaker)).casefold()
+
+
 def _notes(
     name: str, groups: Sequence[Sequence[Utterance]], copies: tuple[Utterance, ...], foreign: int
 ) -> Iterator[str]:
     for emotion in sorted({clip.emotion for group in groups for clip in group}):
         if _guess(emotion):
             yield f"{name}: {emotion!r} is a class of its own here.{_guess(emotion)}"
+    alike: dict[str, set[str]] = defaultdict(set)
+    for group in groups:
+        alike[_plain(group[0].speaker.removeprefix(f"{name}_"))].add(group[0].speaker)
+    for written in alike.values():
+        if len(written) > 1:
+            yield (
+                f"{name}: {' and '.join(sorted(written))} count as different speakers. If they are "
+                "one, write the name alike, or a split could part one voice in two"
+            )
     if copies:
         yield (
             f"{name}: {len(copies)} further copies of clips already listed were ignored, "

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar
 
@@ -99,6 +100,9 @@ class Folder(Corpus):
         items: dict[Path, list[Utterance | Problem]] = {}
         for line, row in _read_rows(manifest):
             where = f"{manifest.name} line {line}"
+            if not row["path"]:
+                yield Problem(manifest, f"no path: {where} leaves it empty")
+                continue
             path = manifest.parent / os.path.expanduser(row["path"])
             items.setdefault(path, []).append(self._parse_row(path, row, where, manifest.parent))
         for path, same in items.items():
@@ -116,7 +120,8 @@ class Folder(Corpus):
         self, path: Path, row: Mapping[str, str], where: str, base: Path
     ) -> Utterance | Problem:
         if not os.path.isfile(path):
-            return Problem(path, f"absent: {where} names a file that is not there")
+            fix = " (folders are parted by /, not by \\)" if "\\" in row["path"] else ""
+            return Problem(path, f"absent: {where} names a file that is not there{fix}")
         if path.suffix.lower() not in AUDIO_SUFFIXES:
             kinds = ", ".join(AUDIO_SUFFIXES)
             return Problem(path, f"unknown format: {where} names a file that is none of {kinds}")
@@ -158,7 +163,9 @@ def _read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     f"the columns {' and '.join(_REQUIRED)} (docs/data.md). It has "
                     f"{', '.join(map(repr, row))}.{fix}"
                 )
-            yield line, {key: _text(value) for key, value in row.items()}
+            values = {key: _text(value) for key, value in row.items()}
+            if any(values.values()):
+                yield line, values
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
         raise SerError(
             f"{manifest} cannot be read ({error}): it must be UTF-8 "
@@ -180,9 +187,18 @@ def _text(value: object) -> str:
 
 def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+        reader = csv.reader(file)
+        header = [name.strip() for name in next(reader, [])]
+        twice = sorted({name for name in header if name and header.count(name) > 1})
+        if twice:
+            raise SerError(f"{path} has the column {twice[0]!r} twice: keep one.")
         for row in reader:
-            yield reader.line_num, {key: value for key, value in row.items() if key is not None}
+            if any(row[len(header) :]):
+                raise SerError(
+                    f"{path} line {reader.line_num} has {len(row)} cells, but the header names "
+                    f"{len(header)}. Put quotes around a cell that holds a comma."
+                )
+            yield reader.line_num, dict(zip_longest(header, row[: len(header)]))
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, object]]]:

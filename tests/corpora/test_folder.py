@@ -70,6 +70,12 @@ def test_jsonl_manifest_given_as_the_root(tmp_path):
         ("gone.wav,sad,,", "absent: manifest.csv line 2"),
         ("notes.txt,sad,,", "unknown format"),
         ("a.wav,,,", "no emotion"),
+        ("a.wav", "no emotion"),
+        (",sad,,", "no path: manifest.csv line 2"),
+        (
+            r"x\a.wav,sad,,",
+            "absent: manifest.csv line 2 names a file that is not there (folders are",
+        ),
         ("a.wav,sad,martian,", "unknown sex"),
         ("a.wav,sad,,old", "unknown age"),
         ("a.wav,sad,,\na.wav,happy,,", "contradicting rows: manifest.csv calls it happy and sad"),
@@ -82,6 +88,26 @@ def test_a_bad_row_is_a_problem(row, reason, tmp_path):
     listing = Folder(root).list()
     assert not listing.utterances
     assert listing.problems[0].reason.startswith(reason)
+
+
+def test_spaces_in_the_header_and_empty_cells_beyond_it_mean_nothing(tmp_path):
+    synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a"))
+    root = write_csv(tmp_path, "path, emotion , speaker\na.wav, sad, ann,,\n,,,,\n")
+    (clip,) = Folder(root).list().utterances
+    assert (clip.emotion, clip.speaker) == ("sad", "folder_ann")
+
+
+def test_speakers_that_are_written_alike_are_named(tmp_path):
+    rows = ["path,emotion,speaker"]
+    for number, speaker in enumerate(("1", "01", "1.0", "Ann", "ann", "10", "0", "00")):
+        synthetic.write_clip(tmp_path / f"{number}.wav", synthetic.tone(speaker))
+        rows.append(f"{number}.wav,sad,{speaker}")
+    notes = Folder(write_csv(tmp_path, "\n".join(rows))).list().notes
+    assert [note.partition(" count as")[0] for note in notes] == [
+        "folder: folder_01 and folder_1 and folder_1.0",
+        "folder: folder_Ann and folder_ann",
+        "folder: folder_0 and folder_00",
+    ]
 
 
 def test_a_path_from_the_home_folder(tmp_path, monkeypatch):
@@ -111,6 +137,13 @@ def test_a_repeated_row_counts_once(tmp_path):
         ("manifest.csv", "path;emotion\na.wav;sad\n", "must be separated by commas"),
         ("manifest.csv", "path\temotion\na.wav\tsad\n", "must be separated by commas"),
         ("manifest.csv", "path,emotion\n", "has no rows"),
+        ("manifest.csv", "path,emotion\n,\n\n", "has no rows"),
+        ("manifest.csv", "path,emotion,emotion\na.wav,sad,1\n", "the column 'emotion' twice"),
+        (
+            "manifest.csv",
+            "path,emotion\na,b.wav,sad\n",
+            "line 2 has 3 cells, but the header names 2",
+        ),
         ("manifest.jsonl", '{"path": "a.wav"}\n', "line 1 has no emotion"),
         ("manifest.jsonl", "[1]\n", "no JSON object"),
         ("manifest.jsonl", "{nonsense\n", "one JSON object a line"),
