@@ -176,7 +176,9 @@ def _list(options: argparse.Namespace) -> None:
     found = find_corpora(root) if root.is_dir() else {}
     for name, corpus in sorted(CORPORA.items()):
         size = corpus.published
-        counts = f"{size.clips:,} clips, {size.speakers} speakers" if size else "no published counts"
+        counts = (
+            f"{size.clips:,} clips, {size.speakers} speakers" if size else "no published counts"
+        )
         print(f"{name:14}{corpus.title}: {counts}. {corpus.licence}.")
         where = f"found in {found[name]}" if name in found else how_to_get(corpus)
         print(f"{'':14}{where}")

@@ -29,7 +29,7 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     from librosa import mel_frequencies
 
-    titles = {corpus.name: corpus.title for corpus in corpora}
+    titles = {corpus.name: corpus.heading for corpus in corpora}
     names = f"{', '.join(titles.values())}: {clips_and_speakers(table)}"
     titled = table.assign(corpus=table["corpus"].map(titles))
     figures = {
@@ -44,7 +44,7 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
         pictures = {emotion: _picture(Path(path)) for emotion, path in pairs}
         ordered = {emotion: pictures[emotion] for emotion in classes if emotion in pictures}
         whose = "" if speaker == f"{corpus.name}_{UNKNOWN}" else f" by {speaker}"
-        title = f"{corpus.title}: {_shown(clips)}{whose}, emotion by emotion"
+        title = f"{corpus.heading}: {_shown(clips)}{whose}, emotion by emotion"
         lacking = [emotion for emotion in classes if emotion not in pictures]
         if lacking:
             title += f"\n(no clips: {', '.join(lacking)})"

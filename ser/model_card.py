@@ -52,7 +52,7 @@ def write_model_card(
     facts = (
         _identity(cfg, material, folder)
         | _network(cfg, model, features, metrics)
-        | _data(material, val_trained=model.refits or _again(cfg, model))
+        | _data(material, Path(cfg.dataset.root), val_trained=model.refits or _again(cfg, model))
         | _results(cfg, material, model, folder, metrics)
     )
     text = environment.get_template("model_card.md").render(facts)
@@ -119,7 +119,7 @@ def _again(cfg: DictConfig, model: EmotionModel) -> bool:
     return model.trainable and bool(cfg.get("refit", False))  # runs of before have no refit
 
 
-def _data(material: Material, *, val_trained: bool) -> dict[str, Any]:
+def _data(material: Material, root: Path, *, val_trained: bool) -> dict[str, Any]:
     table, split = material.speech.table, material.split
     rows, corpora = [], []
     for name, clips in table.groupby("corpus"):
@@ -135,7 +135,7 @@ def _data(material: Material, *, val_trained: bool) -> dict[str, Any]:
                     "women / men": _sexes(mine),
                 }
             )
-        corpora.append(_corpus(str(name), clips, material.speech.synthetic))
+        corpora.append(_corpus(str(name), root, clips, material.speech.synthetic))
     return {
         "data_table": markdown(pd.DataFrame(rows)),
         "corpora": corpora,
@@ -159,8 +159,8 @@ def _sexes(clips: pd.DataFrame) -> str:
     return known + (f", {unknown} unknown" if unknown else "")
 
 
-def _corpus(name: str, clips: pd.DataFrame, synthetic: bool) -> dict[str, str]:
-    corpus = CORPORA[name]
+def _corpus(name: str, root: Path, clips: pd.DataFrame, synthetic: bool) -> dict[str, str]:
+    corpus = CORPORA[name](root)
     languages = ", ".join(sorted(clips["language"].dropna().unique())) or "unknown"
     if synthetic:
         return {
@@ -171,7 +171,7 @@ def _corpus(name: str, clips: pd.DataFrame, synthetic: bool) -> dict[str, str]:
             "citation": "",
         }
     return {
-        "title": corpus.title,
+        "title": corpus.heading,
         "recording": corpus.recording or "how the emotions came about is not known",
         "languages": languages,
         "licence": corpus.licence,

@@ -41,6 +41,8 @@ class Protocol:
     name: str
     command: str
     dataset: str
+    root: str
+    """`dataset.root`: the corpora's folder, or the one that they lie in."""
     corpora: tuple[str, ...]
     labels: str
     split: str
@@ -100,6 +102,7 @@ def read_protocol(children: pd.DataFrame, name: str, command: str) -> Protocol:
         name,
         command,
         str(first["dataset"]),
+        str(first["dataset.root"]),
         tuple(str(first["corpora"]).split(",")),
         str(first["labels"]),
         str(first["split"]),

@@ -1,5 +1,6 @@
 """A protocol's results as files: Markdown, CSV, LaTeX and figures, and a section elsewhere."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,13 +70,13 @@ def latex(protocol: Protocol, results: Results) -> str:
     """The overall table for a paper that loads booktabs."""
     cells = overall_cells(results.figures, protocol, published_rows(protocol))
     cells = cells.map(lambda cell: cell.replace("`", "").strip("*"))
+    title = re.sub(r"([_%&#$])", r"\\\1", title_of(protocol).replace("`", ""))
     style = cells.style.hide(axis="index").format(escape="latex")
     style = style.format_index(escape="latex", axis=1)
     table: str = style.to_latex(
         hrules=True,
         column_format="l" + "r" * (len(cells.columns) - 1),
-        caption=f"{title_of(protocol).replace('`', '').replace('_', chr(92) + '_')}. "
-        f"Mean over seeds, standard deviation, and 95~\\% interval over speakers.",
+        caption=f"{title}. Mean over seeds, standard deviation, and 95~\\% interval over speakers.",
         label=f"tab:{protocol.name}",
         position_float="centering",
     )

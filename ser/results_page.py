@@ -1,6 +1,7 @@
 """A protocol's results as a section of a Markdown document."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -99,7 +100,8 @@ def _spans(values: pd.DataFrame) -> list[str]:
 def title_of(protocol: Protocol) -> str:
     """Corpora that are tested, classes, split, folds if only some were run, corpora that train."""
     tested = set(protocol.clips["corpus"])
-    titles = {name: corpus_class(name).title for name in protocol.corpora}
+    root = Path(protocol.root)
+    titles = {name: corpus_class(name)(root).heading for name in protocol.corpora}
     corpora = " + ".join(title for name, title in titles.items() if name in tested)
     others = " + ".join(title for name, title in titles.items() if name not in tested)
     beside = f", trained on {others} too" if others else ""

@@ -71,6 +71,7 @@ def finished_children(
                         "seed": str(seed),
                         "fold": str(fold),
                         "dataset": "made_up",
+                        "dataset.root": "/my/50%_calls/manifest.csv",
                         "corpora": ",".join(corpora),
                         "labels": "seven",
                         "split": split,

@@ -87,7 +87,7 @@ def test_the_title_says_no_more_of_the_clips_than_is_known(
         lambda clips, said, hz: titles.append(said) or draw(clips, said, hz),
     )
     draw_gallery(manifest, tmp_path / "out", tmp_path / "cache")
-    assert len(titles) == 1 and titles[0].startswith(f"Folder of speech: {title}")
+    assert len(titles) == 1 and titles[0].startswith(f"Folder of speech mine.csv: {title}")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from protocol_runs import finished_children
 from ser import results_page
 from ser.errors import SerError
 from ser.protocol import AVERAGED, Protocol, read_protocol
-from ser.results_files import merge_section
+from ser.results_files import latex, merge_section
 from ser.results_page import section_text, title_of
 from ser.results_table import Results, compute_results
 
@@ -126,6 +126,15 @@ def test_shared_speakers_synthetic_speech_and_lacking_folds_are_said(tmp_path):
     assert "(SYNTHETIC SPEECH)" in title_of(protocol)
     assert "Left out: ensemble seed 0 lacks fold 1." in text
     assert "(taken because its UAR is the highest, so its p values are flattered)" in text
+
+
+def test_the_title_names_the_folder_that_is_no_known_corpus(tmp_path):
+    children = finished_children(tmp_path, ARMS, corpora={"folder": 6})
+    protocol = read_protocol(children, "mine", COMMAND)
+    assert title_of(protocol) == "Folder of speech 50%_calls, 3 emotions, `luna5`"
+    assert r"\caption{Folder of speech 50\%\_calls, 3 emotions, luna5. " in latex(
+        protocol, compute_results(protocol, n_draws=9)
+    )
 
 
 def test_some_folds_are_named_and_nothing_published_stands_beside_them(tmp_path):

@@ -127,6 +127,11 @@ class Corpus(ABC):
         """Point the adapter at the corpus's folder or any folder above it, as distributed."""
         self.root = Path(root)
 
+    @property
+    def heading(self) -> str:
+        """The title as figures and pages bear it."""
+        return self.title
+
     @abstractmethod
     def parse(self, path: Path) -> Utterance | Problem | None:
         """Describe one audio file from its path alone.

@@ -70,6 +70,12 @@ class Folder(Corpus):
             listing = self.collect(parsed, _unread_columns(manifest))
         return _with_note(listing, f"{self.name}_{UNKNOWN}")
 
+    @property
+    def heading(self) -> str:
+        """With the name of the folder or manifest: each is other speech."""
+        root = self.root.resolve()
+        return f"{self.title} {(root.parent if root.name in _MANIFESTS else root).name}"
+
     def parse(self, path: Path) -> Utterance | Problem | None:
         """Read emotion, and speaker if there is one, from the folders above the clip."""
         folders = path.relative_to(self.root).parts[:-1]

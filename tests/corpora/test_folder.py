@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import synthetic
@@ -88,6 +89,14 @@ def test_a_bad_row_is_a_problem(row, reason, tmp_path):
     listing = Folder(root).list()
     assert not listing.utterances
     assert listing.problems[0].reason.startswith(reason)
+
+
+@pytest.mark.parametrize("name", ["clips.csv", "manifest.jsonl", ""])
+def test_the_heading_has_the_name_of_the_folder_or_manifest(name, tmp_path, monkeypatch):
+    (tmp_path / "calls").mkdir()
+    monkeypatch.chdir(tmp_path / "calls")
+    shown = name if name == "clips.csv" else "calls"
+    assert Folder(Path(name)).heading == f"Folder of speech {shown}"
 
 
 def test_spaces_in_the_header_and_empty_cells_beyond_it_mean_nothing(tmp_path):
