@@ -161,11 +161,11 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _data_root() -> Path:
-    return Path(os.environ.get("SER_DATA", "data"))
+    return Path(os.environ.get("SER_DATA", "data")).expanduser()
 
 
 def _cache_root() -> Path:
-    return Path(os.environ.get("SER_CACHE", "cache"))
+    return Path(os.environ.get("SER_CACHE", "cache")).expanduser()
 
 
 def _list(options: argparse.Namespace) -> None:

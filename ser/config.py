@@ -62,6 +62,7 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
         @functools.wraps(job)
         def guarded(cfg: DictConfig) -> Any:
             try:
+                from_home(cfg)
                 return job(cfg)
             except Exception as error:
                 mistake = mistake_of(error, cfg)
@@ -96,6 +97,20 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
         sys.exit(MISTAKE)
     if _failed:
         sys.exit(MISTAKE)
+
+
+def from_home(cfg: DictConfig) -> None:
+    """Put the home folder in place of a leading ~, in place: shells leave one after `=` alone."""
+    for key in _PATHS:
+        value = OmegaConf.select(cfg, key, throw_on_missing=False)
+        if isinstance(value, str) and value.startswith("~"):
+            OmegaConf.update(cfg, key, os.path.expanduser(value))
+
+
+_PATHS = (
+    "data_root", "cache_root", "runs_root", "dataset.root", "dataset_root", "encoder.path",
+    "encoder_path",
+)  # fmt: skip
 
 
 def given_overrides() -> list[str]:
@@ -242,6 +257,7 @@ def _words(names: Any) -> str:
 def check(cfg: DictConfig) -> None:
     """Refuse impossible options before any data or weight is touched."""
     OmegaConf.set_struct(cfg, False)
+    from_home(cfg)
     cfg.dataset.root = str(Path(cfg.dataset.root).absolute())
     check_values(cfg)
     check_targets(cfg)

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 
 from ser.errors import OptionError, SerError
@@ -71,8 +76,20 @@ def explained(error: HydraException, conf: Path, config_name: str) -> SerError:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return OptionError(f"{group}={name} is not known: choose {', '.join(error.options)}.")
+    if isinstance(error, OverrideParseException):
+        return OptionError(
+            f"{error.override}: Hydra cannot read it ({str(error).splitlines()[0]}). A value with "
+            "~ ( ) [ ] { } = , or a quote in it takes quotes of its own inside those of the "
+            "shell, as 'dataset.root=\"~/clips (1)\"'."
+        )
     unknown = re.match(r"Could not override '(.+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:
+        part = str(getattr(error.__cause__, "full_key", "")).removeprefix(f"{unknown[1]}.")
+        if part not in ("", unknown[1]):
+            return OptionError(
+                f"{unknown[1]} has no part {part}. +{unknown[1]}=… adds to the parts that there "
+                f"are; ~{unknown[1]} beside it takes those away."
+            )
         with initialize_config_dir(str(conf), version_base="1.3"):
             return unknown_option(unknown[1], compose(config_name))
     return OptionError(str(error))

@@ -219,9 +219,15 @@ def _completed(study: Any) -> int:
 
 
 def _suggest(trial: Any, key: str, space: Any) -> str:
-    """One option's value in this trial, as an override."""
+    """One option's value in this trial, as an override; SerError where `space` is no space."""
     if isinstance(space, list):
         return f"{key}={trial.suggest_categorical(key, space)}"
+    if not isinstance(space, dict) or set(space) != {"low", "high", "log"}:
+        raise SerError(
+            f"sweep.search.space: {key} has {space}; it must be a list of choices, as [0.1, 0.3], "
+            "or {low: 0.0, high: 0.5, log: false}. An option of a group is one key, as "
+            "{model.dropout: [0.1, 0.3]}."
+        )
     whole = isinstance(space["low"], int) and isinstance(space["high"], int)
     suggest = trial.suggest_int if whole else trial.suggest_float
     return f"{key}={suggest(key, space['low'], space['high'], log=space['log'])}"

@@ -194,6 +194,15 @@ def test_an_encoder_that_was_chosen_stays(caplog):
     assert cfg.feature.embedding.encoder == cfg.encoder
 
 
+@pytest.mark.parametrize("key", ["data_root", "cache_root", "runs_root", "encoder.path"])
+def test_paths_may_begin_at_home(key, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    cfg = composed("dataset=emodb", f'{key}="~/x"', "encoder=whisper_base")
+    check(cfg)
+    assert OmegaConf.select(cfg, key) == "/home/me/x"
+    assert cfg.dataset.root.startswith("/home/me/x/") == (key == "data_root")
+
+
 def test_a_path_given_to_auto_goes_to_the_default_encoder():
     cfg = checked("model=wav2vec2", "encoder.path=/weights")
     settle_encoder(cfg, synthetic=False)

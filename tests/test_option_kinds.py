@@ -149,6 +149,8 @@ def test_a_run_that_failed_before_its_first_epoch_is_not_the_last_to_go_on_with(
         ("trainer.max_epoch=3", "no such option. Did you mean trainer.max_epochs?"),
         ("model=liner", "model=liner is not known: choose chance, "),
         ("model=[tim", "no viable alternative at input '[tim'"),
+        ("dataset.root=~/clips", "dataset.root=~/clips: Hydra cannot read it (LexerNoViableAlt"),
+        ("loss={warmth: 1}", "loss has no part warmth. +loss=… adds to the parts that there are"),
     ],
 )
 def test_what_hydra_refuses_is_told_as_any_mistake(tmp_path, word, told):

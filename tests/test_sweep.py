@@ -108,6 +108,12 @@ def test_a_search_goes_on_only_under_the_options_that_it_began_with():
         sweep_module._check_same(study, composed("model=tim"), "mine")
 
 
+@pytest.mark.parametrize("space", [{"dropout": [0.1, 0.4]}, {"low": 0, "high": 1}, 0.3])
+def test_a_space_that_is_none_is_refused_by_its_option(space):
+    with pytest.raises(SerError, match=r"^sweep\.search\.space: model has .* a list of choices"):
+        sweep_module._suggest(None, "model", space)
+
+
 def tell(store: Store, **options: object) -> None:
     digests = list(store.children("")["config"])
     settings = {"name": "mine", "reference": None, "results": None, **options}
