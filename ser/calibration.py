@@ -18,7 +18,7 @@ Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Classes = npt.NDArray[np.intp]
 
-N_BINS = 15  # Guo et al. 2017, section 2
+N_BINS = 15  # as in table 1 of Guo et al. 2017
 TEMPERATURES = (0.1, 10.0)  # beyond these a softmax over ten classes is one-hot, or flat
 SMALLEST = float(np.finfo(np.float32).tiny)  # a float32 softmax rounds what is less to zero
 LEAST_GAIN = 1e-6  # nats a clip: less is rounding, as where every temperature fits alike
@@ -148,7 +148,7 @@ def aurc(confidence: npt.ArrayLike, right: npt.ArrayLike) -> float:
     """Area under risk-coverage: the mean risk over answering 1, 2, … all clips, surest first.
 
     Among clips of one confidence the errors count as evenly spread, so that the order of the
-    table does not matter (Geifman & El-Yaniv 2019).
+    table does not matter (Geifman, Uziel & El-Yaniv, ICLR 2019).
     """
     curve = risk_coverage(confidence, right)
     n_clips = np.size(confidence)

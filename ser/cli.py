@@ -22,6 +22,8 @@ SYNTHETIC = (
     "warning: this model was trained on SYNTHETIC SPEECH: its answers show that the code works, "
     "and say nothing about people.\n"
 )
+ROOT_HELP = "a data folder, one corpus's folder, or a folder or manifest of your own speech"
+CACHE_HELP = "cache folder (SER_CACHE, or ./cache)"
 EPILOG = """\
 examples
   ser data list                          the corpora, what they are, how to get them
@@ -123,7 +125,7 @@ def _add_explain_commands(commands: "argparse._SubParsersAction[argparse.Argumen
         "runs", nargs="+", metavar="RUN", help="the run; further ones are counted in its mistakes"
     )
     explain.add_argument(
-        "--clip", type=Path, help="only: when in this recording the model heard it"
+        "--clip", type=Path, help="this alone: which moments of a recording the answer rests on"
     )
     explain.add_argument("--limit", type=int, default=40, help="clips on the page of mistakes (40)")
     explain.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
@@ -143,20 +145,20 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
     download = commands.add_parser("download", help="fetch a corpus; goes on where it stopped")
     download.add_argument("name", help="a corpus of `ser data list`")
-    download.add_argument("--root", type=Path, default=_data_root(), help="into ROOT/NAME")
+    download.add_argument("--root", type=Path, default=_data_root(), help="into ROOT/NAME (SER_DATA, or ./data)")
     download.set_defaults(run_command=_download)
 
     check = commands.add_parser("check", help="count clips and list every problem file")
-    check.add_argument("root", type=Path, help="a data folder, or one corpus's folder")
-    check.add_argument("--cache", type=Path, default=_cache_root(), help="cache folder")
+    check.add_argument("root", type=Path, help=ROOT_HELP)
+    check.add_argument("--cache", type=Path, default=_cache_root(), help=CACHE_HELP)
     check.set_defaults(run_command=_check)
 
     plot = commands.add_parser("plot", help="figures of the speech itself")
-    plot.add_argument("root", type=Path, help="a data folder, or one corpus's folder")
+    plot.add_argument("root", type=Path, help=ROOT_HELP)
     plot.add_argument(
         "--out", type=Path, default=Path("figures"), help="folder for the PNGs (./figures)"
     )
-    plot.add_argument("--cache", type=Path, default=_cache_root(), help="cache folder")
+    plot.add_argument("--cache", type=Path, default=_cache_root(), help=CACHE_HELP)
     plot.set_defaults(run_command=_plot)
 
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 PANELS = {
     "noise": ("babble", "white", "pink"), "reverberation": ("reverb",), "MP3": ("mp3",),
-    "clipping": ("clipping",), "other": ("telephone", "level", "speed"),
+    "clipping": ("clipping",),
 }  # fmt: skip
+OTHER = "other"  # the panel of all other families
 AXIS = {
     "noise": "SNR, dB",
     "reverberation": "RT60, s",
@@ -43,13 +44,12 @@ def robustness_figure(
         title += f"\nhollow: {other}"
         heights["clean, hollow"] = _clean(table, "before")
     heights["clean"] = _clean(table, "uar")
-    panels = {
-        name: table[table["family"].isin(families)]
-        for name, families in PANELS.items()
-        if table["family"].isin(families).any()
-    }
+    scored = table[~table["family"].isin(("clean", "mean"))]
+    panel_of = {family: name for name, families in PANELS.items() for family in families}
+    names = scored["family"].map(panel_of).fillna(OTHER)
+    panels = {name: scored[names == name] for name in (*PANELS, OTHER) if (names == name).any()}
     widths = [
-        max(1.6, 0.7 * len(rows) if name == "other" else 0.8 * rows["severity"].nunique())
+        max(1.6, 0.7 * len(rows) if name == OTHER else 0.8 * rows["severity"].nunique())
         for name, rows in panels.items()
     ]
     figure = new_figure(sum(widths) + 3.0, 4.6, title)
@@ -57,7 +57,7 @@ def robustness_figure(
     for axes, (name, rows) in zip(grid[0], panels.items(), strict=True):
         for word, height in heights.items():
             axes.axhline(height, color="black", linewidth=1, **LINES[word])
-        _draw_points(axes, rows) if name == "other" else _draw_lines(axes, rows)
+        _draw_points(axes, rows) if name == OTHER else _draw_lines(axes, rows)
         axes.set_title(name, fontsize=11)
         axes.set_xlabel(AXIS.get(name, ""), fontsize=10)
         unframed(axes)

@@ -94,6 +94,12 @@ def test_the_figure_has_a_panel_for_each_kind_and_the_clean_line(table):
     assert [tick.get_text() for tick in other.get_xticklabels()] == ["telephone"]
 
 
+def test_a_family_of_no_panel_of_its_own_is_drawn_too(table):
+    named = table.replace({"family": {"telephone": "wind"}, "condition": {"telephone": "wind"}})
+    *_, other = robustness_figure(named, "t", 0.5, None, "").figure.axes
+    assert [tick.get_text() for tick in other.get_xticklabels()] == ["wind"]
+
+
 def all_answers(clean: int, noisy: int, phone: int) -> pd.DataFrame:
     counts = {"clean": clean, "white 20 dB SNR": noisy, "telephone": phone}
     return pd.concat([predictions(n).assign(condition=label) for label, n in counts.items()])

@@ -35,7 +35,7 @@ class Savee(Corpus):
     title = "SAVEE"
     licence = "research only, on registration"
     citation = "Haq & Jackson (2010), Machine Audition, ch. 17, 398-423"
-    url = "http://kahlan.eps.surrey.ac.uk/savee/"
+    url = "http://cvssp.org/savee/"
     recording = "acted by four men, on read sentences"
     emotions = tuple(_EMOTIONS.values())
     folders = (
