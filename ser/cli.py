@@ -145,7 +145,9 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
     download = commands.add_parser("download", help="fetch a corpus; goes on where it stopped")
     download.add_argument("name", help="a corpus of `ser data list`")
-    download.add_argument("--root", type=Path, default=_data_root(), help="into ROOT/NAME (SER_DATA, or ./data)")
+    download.add_argument(
+        "--root", type=Path, default=_data_root(), help="into ROOT/NAME (SER_DATA, or ./data)"
+    )
     download.set_defaults(run_command=_download)
 
     check = commands.add_parser("check", help="count clips and list every problem file")
