@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ser.audio import SAMPLE_RATE_HZ, Waveform, load_waveform
+from ser.confidence import PREFIX, classes_in
 from ser.corpora import CORPORA
 from ser.errors import SerError
 from ser.features import LogMel
@@ -47,7 +48,7 @@ def count_wrong(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Raises SerError when the runs name different classes.
     """
     tables = [table.assign(run=name) for name, table in runs.items()]
-    shares = {name: _classes(table) for name, table in runs.items()}
+    shares = {name: classes_in(table) for name, table in runs.items()}
     first = next(iter(shares))
     for name, classes in shares.items():
         if classes != shares[first]:
@@ -61,15 +62,10 @@ def count_wrong(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     facts = by_clip[[column for column in FACTS if column != "id"]].first()
     facts["scored"] = by_clip.size()
     mistakes = answers[answers["truth"] != answers["prediction"]]
-    probabilities = [f"probability_{name}" for name in shares[first]]
+    probabilities = [f"{PREFIX}{name}" for name in shares[first]]
     facts = facts.join(_commonest(mistakes, probabilities), how="inner")
     ordered = facts.sort_values(["wrong", "confidence"], ascending=False, kind="stable")
     return ordered.reset_index()
-
-
-def _classes(table: pd.DataFrame) -> list[str]:
-    prefix = "probability_"
-    return [c.removeprefix(prefix) for c in table.columns if str(c).startswith(prefix)]
 
 
 def _commonest(mistakes: pd.DataFrame, probabilities: list[str]) -> pd.DataFrame:
@@ -145,8 +141,7 @@ def _card(row: Mapping[Any, Any], sound: Sound, runs: Mapping[str, pd.DataFrame]
         for name, table in runs.items()
         for answer in table[table["id"] == row["id"]].itertuples()
     ]
-    prefix = "probability_"
-    shares = [(k.removeprefix(prefix), v) for k, v in row.items() if k.startswith(prefix)]
+    shares = [(k.removeprefix(PREFIX), v) for k, v in row.items() if k.startswith(PREFIX)]
     facts = {key: "" if pd.isna(value) else value for key, value in row.items()}
     return facts | {
         "answers": answers,

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from ser.confidence import classes_in
 from ser.metrics import pool_folds
-from ser.report import comparison_markdown, render_comparison
+from ser.report import comparison_cells, markdown, show
 from ser.run_folder import RunFolder
 from ser.scoring import figures_of
 from ser.tracking import Tracker
@@ -33,7 +34,7 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
     if children.empty:
         log.warning("no run has finished: there is nothing to compare")
         return
-    rows = [dict(row) for row in compare_rows(children)]
+    rows = compare_rows(children)
     part = "test" if all("test/uar" in row for row in rows) else "best"
     metrics = [f"{part}/{name}" for name in SHOWN]
     where = "test part; folds pooled"
@@ -42,8 +43,9 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
     title = f"{len(children)} runs, {where}, mean ± sd over seeds"
     if (children["synthetic"] == "true").any():
         title += "; SYNTHETIC SPEECH"
-    render_comparison(rows, ["arm"], metrics, title, Console())
-    table = comparison_markdown(rows, ["arm"], metrics)
+    cells = comparison_cells(rows, metrics)
+    show(cells, title, Console())
+    table = markdown(cells)
     tracker.describe(parent, f"{title}\n\n{table}")
     tracker.log_table(parent, "comparison.md", table)
     tracker.log_table(parent, "runs.csv", pd.DataFrame(rows).to_csv(index=False))
@@ -87,10 +89,7 @@ def _figures(runs: pd.DataFrame) -> dict[str, float]:
 def _pooled(folds: pd.DataFrame) -> dict[str, float]:
     tables = [RunFolder(Path(folder)).read_predictions() for folder in folds["run_folder"]]
     together = pool_folds(tables)
-    columns = [str(name) for name in together.columns]
-    prefix = "probability_"
-    classes = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
-    return figures_of(together, classes, "test")
+    return figures_of(together, classes_in(together), "test")
 
 
 def arm_names(children: pd.DataFrame) -> list[str]:

@@ -9,6 +9,8 @@ import pandas as pd
 from ser import calibration
 from ser.calibration import Abstention, Classes, Flags, Values
 
+PREFIX = "probability_"  # of a class's column in a predictions table
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -69,7 +71,7 @@ def at_temperature(
     for factor in np.unique(factors):  # folds that were pooled have a temperature each
         rows = factors == factor
         scaled[rows] = calibration.apply_temperature(given[rows], float(factor))
-    columns = {f"probability_{name}": scaled[:, k] for k, name in enumerate(classes)}
+    columns = {f"{PREFIX}{name}": scaled[:, k] for k, name in enumerate(classes)}
     return predictions.assign(confidence=scaled.max(1), temperature=float(temperature), **columns)
 
 
@@ -100,7 +102,13 @@ def abstention_scores(predictions: pd.DataFrame, below: float | None) -> dict[st
 
 def probabilities_of(predictions: pd.DataFrame, classes: Sequence[str]) -> Values:
     """The probabilities of a table: (clips, classes)."""
-    return predictions[[f"probability_{name}" for name in classes]].to_numpy(dtype=np.float64)
+    return predictions[[f"{PREFIX}{name}" for name in classes]].to_numpy(dtype=np.float64)
+
+
+def classes_in(predictions: pd.DataFrame) -> list[str]:
+    """The classes that a table has probabilities of, in its order."""
+    names = (str(column) for column in predictions.columns)
+    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
 
 
 def temperature_of(predictions: pd.DataFrame) -> Values:

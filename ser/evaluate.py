@@ -19,7 +19,7 @@ from ser.config import CONF, plain
 from ser.data import EmotionDataset, in_order
 from ser.errors import SerError
 from ser.features import Feature
-from ser.metrics import class_report, confusion
+from ser.metrics import class_report, counts_of
 from ser.options import check_kinds
 from ser.predict import Recognizer
 from ser.quiet import quieten
@@ -70,7 +70,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     part = cfg.part if own else "test"
     metrics = figures_of(predictions, recognizer.classes, part)
     metrics |= {f"{part}/{note.key}": float(note.clips) for note in clips.notes}
-    counts = confusion(predictions["truth"], predictions["prediction"], recognizer.classes)
+    counts = counts_of(predictions, recognizer.classes)
     shown = {key.removeprefix(f"{part}/"): value for key, value in metrics.items()}
     title = clips.title + (" (trained on SYNTHETIC SPEECH)" if card["synthetic"] else "")
     render_results(shown, class_report(counts, recognizer.classes), title, Console())

@@ -30,7 +30,7 @@ from ser.errors import SerError
 from ser.explain_index import write_index
 from ser.explain_plots import Colouring, map_figure, saliency_figure
 from ser.features import EncoderFrames, Feature, SpeechOnly
-from ser.metrics import class_recall, confusion
+from ser.metrics import class_recall, counts_of
 from ser.model_card import write_model_card
 from ser.models.tim import TimNet
 from ser.models.wav2vec2 import LayerWeighting
@@ -276,8 +276,7 @@ def _draw_recall(
         by_model.setdefault(cfg.model.name, []).append(predictions[name])
     recalls = {}
     for model, tables in by_model.items():
-        pooled = pd.concat(tables)
-        counts = confusion(pooled["truth"], pooled["prediction"], classes)
+        counts = counts_of(pd.concat(tables), classes)
         label = model if len(tables) == 1 else f"{model}, {len(tables)} runs"
         recalls[label] = class_recall(counts)
     table = pd.DataFrame(recalls, index=pd.Index(classes))

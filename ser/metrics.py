@@ -47,6 +47,11 @@ def confusion(truth: Iterable[str], prediction: Iterable[str], classes: Sequence
     return counts
 
 
+def counts_of(predictions: pd.DataFrame, classes: Sequence[str]) -> Counts:
+    """`confusion` of a predictions table's columns truth and prediction."""
+    return confusion(predictions["truth"], predictions["prediction"], classes)
+
+
 def class_recall(counts: Counts) -> Figures:
     """Share of each reference class that was recognised; NaN for a class with no clip."""
     return _ratio(np.diag(counts), counts.sum(axis=1))
@@ -102,22 +107,15 @@ def score_counts(counts: Counts, classes: Sequence[str]) -> dict[str, float]:
     return figures | {f"recall/{name}": float(r) for name, r in recalls if not np.isnan(r)}
 
 
-def score(
-    truth: Iterable[str], prediction: Iterable[str], classes: Sequence[str]
-) -> dict[str, float]:
-    """Every figure for clips whose reference and prediction are class names."""
-    return score_counts(confusion(truth, prediction, classes), classes)
-
-
 def score_groups(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
     """The overall score, then UAR and WAR by corpus, by sex, and pooled without TESS.
 
     ``predictions`` has one row a clip with columns truth, prediction, corpus, sex. Clips whose
     sex is unknown belong to no sex; ``without_tess`` is there when TESS is one of several corpora.
     """
-    figures = score(predictions["truth"], predictions["prediction"], classes)
+    figures = score_counts(counts_of(predictions, classes), classes)
     for name, group in split_groups(predictions):
-        counts = confusion(group["truth"], group["prediction"], classes)
+        counts = counts_of(group, classes)
         figures |= {f"{name}/uar": uar(counts), f"{name}/war": war(counts)}
     return figures
 

@@ -26,7 +26,7 @@ from ser.card_facts import (
 from ser.checkpoint import load_checkpoint
 from ser.corpora import CORPORA
 from ser.features import Feature
-from ser.metrics import class_report, confusion, macro_f1, split_groups, uar, war
+from ser.metrics import class_report, counts_of, macro_f1, split_groups, uar, war
 from ser.models.base import EmotionModel
 from ser.report import GROUP_LABELS, class_markdown, markdown
 from ser.run_folder import RunFolder, write_text
@@ -200,7 +200,7 @@ def _results(
     if "test/uar" not in metrics:
         return facts
     predictions, classes = folder.read_predictions(), material.speech.classes
-    counts = confusion(predictions["truth"], predictions["prediction"], classes)
+    counts = counts_of(predictions, classes)
     return facts | {
         "figures_table": figures_table(predictions, classes),
         "figure_notes": [*_enrolled(cfg, model), *_notes(predictions)],
@@ -223,11 +223,11 @@ def figures_table(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
     groups = [part for part in groups if len(part[1]) < len(predictions)]  # not all clips again
     rows = []
     for name, clips in [("all clips", predictions), *groups]:
-        counts = confusion(clips["truth"], clips["prediction"], classes)
+        counts = counts_of(clips, classes)
         weights = draw_clips(clips)
         row = {"": name, "clips": f"{len(clips):,}", "speakers": str(clips["speaker"].nunique())}
         for label, metric in (("UAR", uar), ("WAR", war), ("macro F1", macro_f1)):
-            low, high = interval_of(metric_draws(weights, clips, classes, metric), LEVEL)
+            low, high = interval_of(metric_draws(weights, clips, classes, metric))
             row[label] = f"{metric(counts):.3f} [{low:.3f}, {high:.3f}]"
         rows.append(row)
     return markdown(pd.DataFrame(rows))

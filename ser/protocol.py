@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from ser.comparison import arm_names
+from ser.confidence import PREFIX, classes_in
 from ser.errors import SerError
 from ser.metrics import pool_folds
 from ser.run_folder import RunFolder
 from ser.statistics import align
 
-PROBABILITY = "probability_"
 CHANCE = "chance"
 AVERAGED = ", probabilities averaged over seeds"
 SAME = ("dataset", "corpora", "labels", "split", "manifest", "shares_speakers", "synthetic")
@@ -97,7 +97,6 @@ def read_protocol(children: pd.DataFrame, name: str, command: str) -> Protocol:
         )
     first = children.iloc[0]
     clips = arms[0].tables[0]
-    classes = [column.removeprefix(PROBABILITY) for column in _probabilities(clips)]
     return Protocol(
         name,
         command,
@@ -113,7 +112,7 @@ def read_protocol(children: pd.DataFrame, name: str, command: str) -> Protocol:
         tuple(sorted(set(children["encoder"]) - {"none"})),
         folds,
         _n_folds(children, folds),
-        tuple(classes),
+        tuple(classes_in(clips)),
         tuple(arms),
         tuple(incomplete),
     )
@@ -131,7 +130,8 @@ def seed_averaged(arm: Arm) -> Arm | None:
     None where there is one seed, or where the seeds give the same probabilities (controls).
     """
     first, *others = arm.tables
-    columns = _probabilities(first)
+    classes = classes_in(first)
+    columns = [f"{PREFIX}{name}" for name in classes]
     if all(first[columns].equals(other[columns]) for other in others):
         return None
     mean = sum(table[columns] for table in arm.tables) / len(arm.tables)
@@ -139,8 +139,7 @@ def seed_averaged(arm: Arm) -> Arm | None:
     table = first.copy()
     table[columns] = mean
     table["confidence"] = mean.max(axis=1)
-    names = pd.Index([column.removeprefix(PROBABILITY) for column in columns])
-    table["prediction"] = names[mean.to_numpy().argmax(axis=1)]
+    table["prediction"] = pd.Index(classes)[mean.to_numpy().argmax(axis=1)]
     return Arm(arm.name + AVERAGED, arm.model, (table,), arm.seeds, arm.commits, arm.name)
 
 
@@ -200,7 +199,3 @@ def _pooled(runs: pd.DataFrame) -> pd.DataFrame:
         for folder, fold in zip(runs["run_folder"], runs["fold"], strict=True)
     ]
     return pool_folds(tables).sort_values("id", ignore_index=True)
-
-
-def _probabilities(table: pd.DataFrame) -> list[str]:
-    return [str(column) for column in table.columns if str(column).startswith(PROBABILITY)]

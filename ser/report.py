@@ -57,48 +57,27 @@ def class_markdown(classes: pd.DataFrame) -> str:
     return markdown(_class_cells(classes))
 
 
-def compare_runs(
-    runs: Sequence[Mapping[str, Hashable]], by: Sequence[str], metrics: Sequence[str]
-) -> pd.DataFrame:
-    """Mean and standard deviation over the runs (seeds, folds) that share the values of ``by``.
+def compare_runs(runs: Sequence[Mapping[str, Hashable]], metrics: Sequence[str]) -> pd.DataFrame:
+    """Mean and standard deviation over the runs (seeds) of each arm.
 
-    ``runs`` holds one mapping a run with its settings and metrics; a run without a metric counts
-    as unfinished for it. The result has the columns of ``by``, ``runs``, and for each metric
+    ``runs`` holds one mapping a run with its ``arm`` and metrics; a run without a metric counts as
+    unfinished for it. The result has the columns ``arm``, ``runs``, and for each metric
     ``<metric>``, ``<metric> sd`` (n - 1; NaN for one run) and ``<metric> n``; best first metric
-    first. Raises SerError for no runs, or for a setting or metric that no run has.
+    first. Raises SerError for no runs, or for a metric that no run has.
     """
     table = pd.DataFrame([dict(run) for run in runs])
-    absent = [key for key in (*by, *metrics) if key not in table]
+    absent = [key for key in ("arm", *metrics) if key not in table]
     if absent:
         raise SerError(
             f"Cannot compare {len(table)} runs: none of them has {', '.join(absent)}. They have "
             f"{', '.join(map(str, table.columns)) or 'nothing'}."
         )
-    groups = table.groupby(list(by), sort=False, dropna=False)
-    result = groups.size().rename("runs").to_frame()
+    result = table.groupby("arm", sort=False).size().rename("runs").to_frame()
     for metric in metrics:
-        values = pd.to_numeric(table[metric]).groupby([table[key] for key in by], dropna=False)
+        values = pd.to_numeric(table[metric]).groupby(table["arm"])
         result[metric], result[f"{metric} sd"] = values.mean(), values.std()
         result[f"{metric} n"] = values.count()
     return result.sort_values(metrics[0], ascending=False, kind="stable").reset_index()
-
-
-def render_comparison(
-    runs: Sequence[Mapping[str, Hashable]],
-    by: Sequence[str],
-    metrics: Sequence[str],
-    title: str,
-    console: Console,
-) -> None:
-    """Print one row for each combination of ``by``, best first: mean ± sd of every metric."""
-    show(_comparison_cells(compare_runs(runs, by, metrics), by, metrics), title, console)
-
-
-def comparison_markdown(
-    runs: Sequence[Mapping[str, Hashable]], by: Sequence[str], metrics: Sequence[str]
-) -> str:
-    """The table of ``render_comparison`` in Markdown."""
-    return markdown(_comparison_cells(compare_runs(runs, by, metrics), by, metrics))
 
 
 def wrong_clips(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -172,39 +151,38 @@ def _figure_cells(figures: Mapping[str, float]) -> pd.DataFrame:
     A corpus alone has no row: it is all clips again.
     """
     one_corpus = sum(key.startswith("corpus/") and key.endswith("/uar") for key in figures) == 1
-    rows = {"all clips": {label: _figure(figures.get(key)) for key, label in OVERALL.items()}}
+    rows = {"all clips": {label: figure_cell(figures.get(key)) for key, label in OVERALL.items()}}
     for key, figure in figures.items():
         group, _, metric = key.rpartition("/")
         if one_corpus and group.startswith("corpus/"):
             continue
         if group.startswith(GROUPS) and metric in OVERALL:
             label = GROUP_LABELS.get(group, group.replace("/", " "))
-            rows.setdefault(label, {})[OVERALL[metric]] = _figure(figure)
+            rows.setdefault(label, {})[OVERALL[metric]] = figure_cell(figure)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(OVERALL.values()))
     return table.fillna("").rename_axis("").reset_index()
 
 
 def _class_cells(classes: pd.DataFrame) -> pd.DataFrame:
     """One row a class: precision, recall, F1, clips."""
-    cells = {name: classes[name].map(_figure) for name in ("precision", "recall", "f1")}
+    cells = {name: classes[name].map(figure_cell) for name in ("precision", "recall", "f1")}
     cells["clips"] = classes["support"].map("{:,}".format)
     return pd.DataFrame(cells).rename(columns={"f1": "F1"}).rename_axis("emotion").reset_index()
 
 
-def _comparison_cells(
-    compared: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]
+def comparison_cells(
+    runs: Sequence[Mapping[str, Hashable]], metrics: Sequence[str]
 ) -> pd.DataFrame:
-    """Text of each mean ± sd; "2/3" seeds when one has no such metric."""
-    cells = compared[list(by)].astype(str)
+    """`compare_runs` as text: mean ± sd of a metric, "2/3" seeds when one run has none."""
+    compared = compare_runs(runs, metrics)
+    cells = compared[["arm"]].astype(str)
     finished = compared[f"{metrics[0]} n"]
     cells["seeds"] = [
         str(n) if n == of else f"{n}/{of}" for n, of in zip(finished, compared["runs"], strict=True)
     ]
     for metric in metrics:
         pairs = zip(compared[metric], compared[f"{metric} sd"], strict=True)
-        cells[metric] = [
-            _figure(mean) if pd.isna(sd) else f"{mean:.3f} ± {sd:.3f}" for mean, sd in pairs
-        ]
+        cells[metric] = [plus_minus(mean, sd) for mean, sd in pairs]
     return cells
 
 
@@ -242,6 +220,11 @@ def _is_text(column: "pd.Series[str]") -> bool:
     return not all(cell.lstrip("<~+-")[:1].isdigit() or cell in ("", UNKNOWN) for cell in column)
 
 
-def _figure(value: float | None) -> str:
+def plus_minus(mean: float, spread: float) -> str:
+    """A mean, and its deviation where there is one."""
+    return figure_cell(mean) if pd.isna(spread) else f"{mean:.3f} ± {spread:.3f}"
+
+
+def figure_cell(value: float | None) -> str:
     """Three decimals, or a dash for what has no value."""
     return UNKNOWN if value is None or pd.isna(value) else f"{value:.3f}"

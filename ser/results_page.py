@@ -8,7 +8,7 @@ import pandas as pd
 from ser.corpora import corpus_class
 from ser.protocol import AVERAGED, CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
-from ser.report import OVERALL, UNKNOWN, counted, markdown
+from ser.report import OVERALL, UNKNOWN, counted, figure_cell, markdown, plus_minus
 from ser.results_table import ALL, NLL, WITHOUT_TESS, Results
 from ser.statistics import FEW_SPEAKERS, N_DRAWS
 
@@ -62,9 +62,9 @@ def overall_cells(
     if not any(arm.model == CHANCE for arm in protocol.arms):
         rows.append({"arm": "chance", "UAR": f"{protocol.chance:.3f}"})
     for figure in published:
-        war = figure.printed or _figure(figure.war)
+        war = figure.printed or figure_cell(figure.war)
         name = f"{figure.name} ({figure.kind})" if figure.kind != figure.name else figure.name
-        rows.append({"arm": f"*{name}*", "UAR": _figure(figure.uar), "WAR": war})
+        rows.append({"arm": f"*{name}*", "UAR": figure_cell(figure.uar), "WAR": war})
     return pd.DataFrame(rows).fillna(UNKNOWN)
 
 
@@ -229,7 +229,7 @@ def _fold_cells(figures: pd.DataFrame) -> pd.DataFrame:
         pairs = {
             label: by_metric.loc[key, ["fold_mean", "fold_sd"]] for key, label in OVERALL.items()
         }
-        cells = {label: _plus_minus(*pair) for label, pair in pairs.items()}
+        cells = {label: plus_minus(*pair) for label, pair in pairs.items()}
         rows.append({"arm": _arm_cell(arm)} | cells)
     return pd.DataFrame(rows)
 
@@ -238,7 +238,7 @@ def _recall_cells(figures: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
     rows = []
     for arm, of_arm in _ranked(figures):
         recall = of_arm[of_arm["part"] == ALL].set_index("metric")["value"]
-        cells = {c: _figure(recall.get(f"recall/{c}")) for c in protocol.classes}
+        cells = {c: figure_cell(recall.get(f"recall/{c}")) for c in protocol.classes}
         rows.append({"arm": _arm_cell(arm)} | cells)
     return pd.DataFrame(rows)
 
@@ -273,16 +273,8 @@ def _arm_cell(name: str, averaged: str = AVERAGED.removeprefix(", ")) -> str:
 def _cell(rows: pd.DataFrame, column: str, key: str) -> str:
     """The one row with this key: mean ± sd over seeds [interval]."""
     (row,) = rows[rows[column] == key].to_dict("records")
-    value = _plus_minus(row["value"], row["seed_sd"])
+    value = plus_minus(row["value"], row["seed_sd"])
     return f"{value} [{row['low']:.3f}, {row['high']:.3f}]"
-
-
-def _plus_minus(mean: float, spread: float) -> str:
-    return _figure(mean) if pd.isna(spread) else f"{mean:.3f} ± {spread:.3f}"
-
-
-def _figure(value: float | None) -> str:
-    return UNKNOWN if value is None or pd.isna(value) else f"{value:.3f}"
 
 
 def _p(value: float) -> str:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ser.calibration import clip_nll
+from ser.confidence import probabilities_of, truth_of
 from ser.errors import SerError
-from ser.metrics import TESS, Counts, class_recall, confusion, macro_f1, uar, war
-from ser.protocol import CHANCE, PROBABILITY, Arm, Protocol, seed_averaged
+from ser.metrics import TESS, class_recall, counts_of, macro_f1, uar, war
+from ser.protocol import CHANCE, Arm, Protocol, seed_averaged
 from ser.statistics import (
     N_DRAWS,
     WHOLE_FROM,
@@ -120,12 +121,8 @@ def _parts(clips: pd.DataFrame) -> Iterator[tuple[str, Rows]]:
         yield f"corpus/{name}", corpus == name
 
 
-def _counts(table: pd.DataFrame, protocol: Protocol) -> Counts:
-    return confusion(table["truth"], table["prediction"], protocol.classes)
-
-
 def _observed(arm: Arm, protocol: Protocol, metric: Metric, rows: Rows) -> list[float]:
-    return [metric(_counts(table[rows], protocol)) for table in arm.tables]
+    return [metric(counts_of(table[rows], protocol.classes)) for table in arm.tables]
 
 
 def _drawn(arm: Arm, protocol: Protocol, metric: Metric, rows: Rows, weights: Weights) -> Values:
@@ -137,9 +134,9 @@ def _drawn(arm: Arm, protocol: Protocol, metric: Metric, rows: Rows, weights: We
 
 def _losses(arm: Arm, protocol: Protocol) -> Values:
     """Each clip's negative log-likelihood under each seed: (seeds, clips)."""
-    columns = [f"{PROBABILITY}{name}" for name in protocol.classes]
-    truth = protocol.clips["truth"].map(protocol.classes.index)
-    return np.stack([clip_nll(table[columns], truth) for table in arm.tables])
+    classes = protocol.classes
+    truth = truth_of(protocol.clips, classes)
+    return np.stack([clip_nll(probabilities_of(table, classes), truth) for table in arm.tables])
 
 
 def _mean_draws(weights: Weights, values: Values) -> Values:
@@ -180,7 +177,7 @@ def _fold_table(arms: Sequence[Arm], protocol: Protocol) -> pd.DataFrame:
         seeds = ["averaged"] if arm.average_of else arm.seeds
         for seed, table in zip(seeds, arm.tables, strict=True):
             for fold, clips in table.groupby("fold"):
-                counts = _counts(clips, protocol)
+                counts = counts_of(clips, protocol.classes)
                 figures = {name: metric(counts) for name, metric in OVERALL.items()}
                 row = {"arm": arm.name, "seed": seed, "fold": fold, "clips": len(clips)}
                 rows.append(row | figures)

@@ -14,7 +14,7 @@ from ser.babble import TALKERS
 from ser.conditions import Degradation
 from ser.errors import SerError
 from ser.features import Feature
-from ser.metrics import confusion, uar, war
+from ser.metrics import counts_of, uar, war
 from ser.report import clips_and_speakers, markdown
 from ser.robustness_plots import robustness_figure
 from ser.statistics import FEW_SPEAKERS, Difference, align, difference_of, draw_clips, metric_draws
@@ -150,7 +150,7 @@ def compare_conditions(
 
 
 def _figures(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
-    counts = confusion(predictions["truth"], predictions["prediction"], classes)
+    counts = counts_of(predictions, classes)
     return {"uar": uar(counts), "war": war(counts)}
 
 

@@ -29,7 +29,7 @@ from ser.config import CONF, build, check, plain
 from ser.data import EmotionDataModule, check_factors
 from ser.errors import OptionError, SerError, made_by_other_code
 from ser.fitting import Job, build_trainer, fit, fit_again
-from ser.metrics import class_report, confusion, score_groups
+from ser.metrics import class_report, counts_of, score_groups
 from ser.model_card import write_model_card
 from ser.options import check_kinds
 from ser.quiet import quieten
@@ -240,7 +240,7 @@ def score_run(
         metrics["test/ece"],
         metrics["test/ece_uncalibrated"],
     )
-    counts = confusion(test["truth"], test["prediction"], classes)
+    counts = counts_of(test, classes)
     render_results(score_groups(test, classes), class_report(counts, classes), title, Console())
     return metrics
 

@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from ser.batch import Batch
-from ser.confidence import at_temperature, calibration_scores, right_of, temperature_of
+from ser.confidence import PREFIX, at_temperature, calibration_scores, right_of, temperature_of
 from ser.errors import SerError
-from ser.metrics import confusion, report_text, score_counts, score_groups
+from ser.metrics import counts_of, report_text, score_counts, score_groups
 from ser.report import clips_and_speakers
 from ser.subgroups import confounds, groups_of, subgroup_table, subgroups_markdown
 
@@ -59,7 +59,7 @@ def predict_clips(
             "prediction": names[probabilities.argmax(1)],
             "confidence": probabilities.max(1),
             "temperature": 1.0,
-            **{f"probability_{name}": probabilities[:, k] for k, name in enumerate(classes)},
+            **{f"{PREFIX}{name}": probabilities[:, k] for k, name in enumerate(classes)},
         }
     )
     raw = pd.concat([clips[CLIP_COLUMNS], answers], axis=1)
@@ -93,7 +93,7 @@ def write_predictions(
     part = folder / "predictions.parquet.part"
     predictions.to_parquet(part, index=False)
     part.replace(folder / "predictions.parquet")
-    counts = confusion(predictions["truth"], predictions["prediction"], classes)
+    counts = counts_of(predictions, classes)
     (folder / "report.txt").write_text(report_text(counts, classes), encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     corpora = sorted(set(predictions["corpus"]))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ser.errors import SerError
-from ser.metrics import Counts, confusion
+from ser.metrics import Counts, counts_of
 
 Weights = npt.NDArray[np.float32]  # (draws, clips): how often each draw holds each clip
 Values = npt.NDArray[np.float64]  # (draws,)
@@ -40,51 +40,6 @@ class Difference(NamedTuple):
     p: float
 
 
-def bootstrap_interval(
-    predictions: pd.DataFrame,
-    classes: Sequence[str],
-    metric: Metric,
-    *,
-    n_draws: int = N_DRAWS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Interval:
-    """Interval of a metric by the draws of `draw_clips`, for speakers like these.
-
-    A nominal 95 % interval of UAR held the true value of simulated speakers (60 clips each; sd of
-    a speaker's effect .3, .7, 1.2 logits) in .98, .95, .94 of 400 sets of 24 speakers, and in .96,
-    .93, .91 of 10 and .95, .86, .82 of 4: with few speakers it is too narrow. Without any speaker
-    effect it is too wide (.99), since drawing clips again adds their variance a second time.
-    tests/test_statistics.py repeats this.
-    """
-    weights = draw_clips(predictions, n_draws=n_draws, seed=seed)
-    return interval_of(metric_draws(weights, predictions, classes, metric), level)
-
-
-def bootstrap_difference(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    classes: Sequence[str],
-    metric: Metric,
-    *,
-    n_draws: int = N_DRAWS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Difference:
-    """`metric(a) - metric(b)` where every draw takes the same clips of both.
-
-    In a corpus of WHOLE_FROM speakers or more a drawn speaker's clips stay as they are: of 150
-    simulated sets of 24 speakers with two equal arms, p was < .05 in .03 (with clips drawn again:
-    in none; McNemar: in .03, .09, .31 as arms differ more from speaker to speaker). Raises
-    SerError when the tables hold different clips.
-    """
-    b = align(a, b)
-    weights = draw_clips(a, n_draws=n_draws, seed=seed, whole_from=WHOLE_FROM)
-    draws = metric_draws(weights, a, classes, metric) - metric_draws(weights, b, classes, metric)
-    observed = metric(_counts(a, classes)) - metric(_counts(b, classes))
-    return difference_of(observed, draws, level)
-
-
 def draw_clips(
     predictions: pd.DataFrame,
     *,
@@ -100,6 +55,14 @@ def draw_clips(
     its clips only: the interval then says nothing of other speakers. In a corpus of `whole_from`
     speakers or more a drawn speaker brings each of its clips once: the second stage is left out.
     (Davison & Hinkley 1997, Bootstrap Methods, section 3.8.)
+
+    A nominal 95 % interval of UAR held the true value of simulated speakers (60 clips each; sd of
+    a speaker's effect .3, .7, 1.2 logits) in .98, .95, .94 of 400 sets of 24 speakers, and in .96,
+    .93, .91 of 10 and .95, .86, .82 of 4: with few speakers it is too narrow. Without any speaker
+    effect it is too wide (.99), since drawing clips again adds their variance a second time.
+    Whole speakers are for differences of two arms: of 150 sets of 24 speakers with two equal arms,
+    p was < .05 in .03 (with clips drawn again: in none; McNemar: in .03, .09, .31 as arms differ
+    more from speaker to speaker). tests/test_statistics.py repeats this.
     """
     if predictions.empty:
         raise SerError("There are no predictions to draw from: a bootstrap needs at least one.")
@@ -128,7 +91,7 @@ def metric_draws(
     class with no clip at all. A draw with no clip (of a group within the clips drawn) gives NaN.
     """
     n_classes = len(classes)
-    _counts(predictions, classes)  # names a label that is none of the classes
+    counts_of(predictions, classes)  # names a label that is none of the classes
     number = {name: k for k, name in enumerate(classes)}
     rows, columns = (predictions[key].map(number) for key in ("truth", "prediction"))
     cells = (n_classes * rows + columns).to_numpy(dtype=np.intp)
@@ -140,14 +103,14 @@ def metric_draws(
     return np.array([metric(draw) if draw.any() else np.nan for draw in counts])
 
 
-def interval_of(draws: Values, level: float = LEVEL) -> Interval:
-    """The percentile interval of bootstrap draws; NaN draws are left out."""
-    tail = (1 - level) / 2
+def interval_of(draws: Values) -> Interval:
+    """The percentile interval of bootstrap draws, at LEVEL; NaN draws are left out."""
+    tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 
-def difference_of(observed: float, draws: Values, level: float = LEVEL) -> Difference:
+def difference_of(observed: float, draws: Values) -> Difference:
     """Interval and p of a difference from its draws.
 
     p is twice the smaller share of draws on either side of zero, the sample itself counted in, so
@@ -155,15 +118,15 @@ def difference_of(observed: float, draws: Values, level: float = LEVEL) -> Diffe
     """
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (len(draws) + 1))
-    return Difference(observed, *interval_of(draws, level), float(p))
+    return Difference(observed, *interval_of(draws), float(p))
 
 
 def mcnemar(a: pd.DataFrame, b: pd.DataFrame) -> float:
     """Exact two-sided p that two arms are right equally often, from the clips one alone gets right.
 
     It takes clips as independent. Clips of one speaker are not, so p is too small where arms
-    differ from speaker to speaker; `bootstrap_difference` has no such assumption. Raises SerError
-    when the tables hold different clips.
+    differ from speaker to speaker; the draws of `draw_clips` have no such assumption. Raises
+    SerError when the tables hold different clips.
     """
     from statsmodels.stats.contingency_tables import mcnemar as exact_test
 
@@ -213,7 +176,3 @@ def _speakers_by_corpus(predictions: pd.DataFrame) -> Iterator[list[npt.NDArray[
     for _, corpus in places.groupby(home, sort=True, dropna=False):
         groups = corpus.groupby("speaker", sort=True, dropna=False)
         yield [rows.index.to_numpy() for _, rows in groups]
-
-
-def _counts(predictions: pd.DataFrame, classes: Sequence[str]) -> Counts:
-    return confusion(predictions["truth"], predictions["prediction"], classes)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ser.confidence import right_of, truth_of
-from ser.metrics import confusion, uar, war
+from ser.metrics import counts_of, uar, war
 from ser.statistics import Values, Weights, draw_clips, interval_of
 
 N_DRAWS = 1000  # half of the tables': a run has a hundred groups, and waits for them
@@ -59,7 +59,7 @@ class Confound(NamedTuple):
 
 
 def subgroup_table(
-    predictions: pd.DataFrame, classes: Sequence[str], *, n_draws: int = N_DRAWS, seed: int = 0
+    predictions: pd.DataFrame, classes: Sequence[str], *, n_draws: int = N_DRAWS
 ) -> pd.DataFrame:
     """A row for each group of each attribute that varies, columns `COLUMNS`.
 
@@ -68,8 +68,8 @@ def subgroup_table(
     a group beside which fewer remain. `uar` is over the classes that the group has.
     """
     groups = groups_of(predictions)
-    weights = draw_clips(predictions, n_draws=n_draws, seed=seed)
-    bootstrap = _Gaps(predictions, classes, weights, seed)
+    weights = draw_clips(predictions, n_draws=n_draws)
+    bootstrap = _Gaps(predictions, classes, weights)
     met = confounds(groups)
     rows = []
     for attribute, labels in groups.items():
@@ -204,7 +204,7 @@ def _cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _scores(clips: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
-    counts = confusion(clips["truth"], clips["prediction"], classes)
+    counts = counts_of(clips, classes)
     return {
         "clips": len(clips),
         "speakers": clips["speaker"].nunique(),
@@ -226,10 +226,8 @@ def _confounded(met: Sequence[Confound], attribute: str, group: str) -> Iterator
 class _Gaps:
     """Recall gaps of any groups, all from the same draws."""
 
-    def __init__(
-        self, predictions: pd.DataFrame, classes: Sequence[str], weights: Weights, seed: int
-    ) -> None:
-        self.predictions, self.weights, self.seed = predictions, weights, seed
+    def __init__(self, predictions: pd.DataFrame, classes: Sequence[str], weights: Weights) -> None:
+        self.predictions, self.weights = predictions, weights
         self.speaker = predictions["speaker"].to_numpy()
         spoken = np.eye(len(classes), dtype=np.float32)[truth_of(predictions, classes)]
         self.clips = np.stack(
@@ -267,7 +265,7 @@ class _Gaps:
 
     def _sums_of_clips(self, rows: Rows) -> Sums:
         """The same of one speaker, whose clips alone are drawn."""
-        weights = draw_clips(self.predictions[rows], n_draws=len(self.weights), seed=self.seed)
+        weights = draw_clips(self.predictions[rows], n_draws=len(self.weights))
         return weights @ self.clips[:, rows]
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from bootstrap import bootstrap_interval
 from omegaconf import OmegaConf
 
 from ser import card_facts as facts
@@ -16,7 +17,6 @@ from ser.models.chance import Chance
 from ser.models.linear import Linear
 from ser.models.pooling import FrameScaler
 from ser.splits import Split
-from ser.statistics import bootstrap_interval
 
 CLASSES = ("neutral", "calm")
 

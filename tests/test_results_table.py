@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from bootstrap import bootstrap_difference, bootstrap_interval
 from protocol_runs import CLASSES, finished_children
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, recall_score
 
@@ -71,7 +72,7 @@ def test_corpora_and_all_but_tess_are_scored_apart(protocol, results):
 
 def test_the_interval_of_a_single_table_is_that_of_ser_statistics(protocol, results):
     (mean,) = average_of(protocol, "tim").tables
-    expected = statistics.bootstrap_interval(mean, CLASSES, uar, n_draws=N_DRAWS)
+    expected = bootstrap_interval(mean, CLASSES, uar, n_draws=N_DRAWS)
     found = row(results, "tim" + AVERAGED, "uar")
     assert (found["low"], found["high"]) == pytest.approx(expected)
 
@@ -108,7 +109,7 @@ def test_tests_are_those_of_ser_statistics_corrected_over_the_table(protocol, re
     ours, theirs = (average_of(protocol, name).tables[0] for name in ("ensemble", "tim"))
     tests = results.tests.set_index(["arm", "against"])
     found = tests.loc[("ensemble" + AVERAGED, "tim" + AVERAGED)]
-    difference = statistics.bootstrap_difference(ours, theirs, CLASSES, uar, n_draws=N_DRAWS)
+    difference = bootstrap_difference(ours, theirs, CLASSES, uar, n_draws=N_DRAWS)
     columns = ["uar_difference", "low", "high", "p"]
     assert tuple(found[columns]) == pytest.approx(tuple(difference))
     assert found["mcnemar"] == pytest.approx(statistics.mcnemar(ours, theirs))
