@@ -50,10 +50,7 @@ def extract(feature: Feature, n_clips: int, files: Path, cache: Path) -> dict[st
     """Extract so many clips into a new cache: seconds, peak MiB, bytes on disk."""
     paths = sorted(files.glob("*.wav"))
     durations = [soundfile.info(path).duration for path in paths]
-    clips = [
-        Clip(id=str(i), path=paths[i % FILES], sha256=f"{i:064x}", duration_s=durations[i % FILES])
-        for i in range(n_clips)
-    ]
+    clips = [Clip(paths[i % FILES], f"{i:064x}", durations[i % FILES]) for i in range(n_clips)]
     warm = FeatureCache(cache / "warm")
     warm.ensure(feature, clips[:64], workers=2, progress=False)
     with PeakMemory() as memory:

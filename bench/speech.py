@@ -47,6 +47,5 @@ def as_clips(paths: list[Path], times: int = 1) -> list[Clip]:
     for copy in range(times):
         for path in paths:
             duration_s = soundfile.info(path).duration
-            name = f"{copy}/{path.stem}"
-            clips.append(Clip(id=name, path=path, sha256=name, duration_s=duration_s))
+            clips.append(Clip(path, f"{copy}/{path.stem}", duration_s))
     return clips

@@ -115,7 +115,7 @@ def read(root: Path, n_folds: int) -> Folded:
     """The clips of RAVDESS and the first folds of `split=timnet10`."""
     speech = open_speech(
         source="corpus", root=root / "ravdess", corpora=["ravdess"], labels="eight", strict=False,
-        cache_root=Path(os.environ.get("SER_CACHE", "cache")), seed=0, progress=False,
+        cache_root=Path(os.environ.get("SER_CACHE", "cache")), progress=False,
     )  # fmt: skip
     table = speech.table
     waveforms = [load_waveform(Path(path), FRONT_END[5]) for path in table["path"]]

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ser.augment import Augmented
 from ser.babble import Voices
-from ser.cache import Clip, FeatureCache, FeatureStore
+from ser.cache import Clip, FeatureCache
 from ser.config import build, plain, settle_encoder
 from ser.corpora.base import CorpusNotFoundError
 from ser.data import EmotionDataModule
@@ -21,6 +21,7 @@ from ser.features import Feature
 from ser.models.base import EmotionModel
 from ser.report import clips_and_speakers
 from ser.run_folder import RunFolder
+from ser.shards import FeatureStore
 from ser.speech import Speech, open_speech
 from ser.splits import Split, check_classes
 
@@ -91,7 +92,6 @@ def speech_of(cfg: DictConfig) -> Speech:
         labels=dataset.labels,
         strict=dataset.strict,
         cache_root=Path(cfg.cache_root),
-        seed=0,
         progress=True,
     )
 
@@ -139,10 +139,10 @@ def voices_of(table: pd.DataFrame) -> Voices:
 
 def clips_of(table: pd.DataFrame) -> list[Clip]:
     """The clips of a table, as the cache asks for them."""
-    columns = (table[name] for name in ("id", "path", "sha256", "duration_s"))
+    columns = (table[name] for name in ("path", "sha256", "duration_s"))
     return [
-        Clip(id=clip, path=Path(path), sha256=sha256, duration_s=float(duration_s))
-        for clip, path, sha256, duration_s in zip(*columns, strict=True)
+        Clip(Path(path), sha256, float(duration_s))
+        for path, sha256, duration_s in zip(*columns, strict=True)
     ]
 
 

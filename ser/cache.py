@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,8 +30,6 @@ from ser.audio import load_waveform
 from ser.errors import SerError
 from ser.features.base import Array, Feature
 from ser.shards import FeatureStore, sweep, write_shard, write_whole
-
-__all__ = ["Clip", "FeatureCache", "FeatureStore"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +46,6 @@ _CHUNK_CLIPS = 32
 class Clip:
     """What the cache needs to know of a clip; sha256 is that of the decoded samples."""
 
-    id: str
     path: Path
     sha256: str
     duration_s: float
@@ -124,22 +122,19 @@ def _report(folder: Path, feature: Feature, clips: list[Clip], computed: int) ->
         _log.info("%s", summary)
 
 
-class _exclusive:  # noqa: N801 - a context manager that reads like a statement
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
     """One extraction at a time in a folder; the system frees the lock of a process that dies."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = FileLock(folder / ".lock")
-
-    def __enter__(self) -> None:
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            _log.info("%s: another run is extracting; waiting for it", self._folder.name)
-            self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _log.info("%s: another run is extracting; waiting for it", folder.name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fill(folder: Path, feature: Feature, clips: list[Clip], workers: int, progress: bool) -> None:

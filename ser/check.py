@@ -51,11 +51,6 @@ class Report:
     notes: tuple[str, ...]
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every published clip is there and nothing is wrong but the published faults."""
-        return self._has_published_clips and not self._n_surprising
-
-    @property
     def verdict(self) -> str:
         """What may be said of the corpus, and no more: nothing is published of some."""
         n = self._n_surprising

@@ -9,11 +9,11 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from ser.batch import Batch
-from ser.cache import FeatureStore
 from ser.errors import SerError
+from ser.shards import FeatureStore
 from ser.splits import Split
 
 PADDED = frozenset({"frames", "waveform"})  # streams whose first axis is time
@@ -231,29 +231,11 @@ class EmotionDataModule(pl.LightningDataModule):
         return in_order(dataset, self._batch_size)
 
 
-class InOrder(Sampler[list[int]]):
-    """Every position once, in order, `batch_size` at a time."""
-
-    def __init__(self, n: int, batch_size: int) -> None:
-        self._n, self._batch_size = n, batch_size
-
-    def __len__(self) -> int:
-        return -(-self._n // self._batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for start in range(0, self._n, self._batch_size):
-            yield list(range(start, min(start + self._batch_size, self._n)))
-
-
 def in_order(dataset: EmotionDataset, batch_size: int) -> DataLoader[Batch]:
     """Every clip of a dataset once, in order."""
-    return _loader(dataset, InOrder(len(dataset), batch_size))
+    return _loader(dataset, BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False))
 
 
 def _loader(dataset: EmotionDataset, sampler: Sampler[Any]) -> DataLoader[Batch]:
     """The sampler hands the dataset a whole batch; workers would only add copies."""
-    return DataLoader(dataset, sampler=sampler, batch_size=None, collate_fn=_as_is)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
+    return DataLoader(dataset, sampler=sampler, batch_size=None)

@@ -23,7 +23,7 @@ _Samples = npt.NDArray[np.float32]
 
 _INT16_STEP = np.float32(2.0**-15)
 NOT_UTF8 = "its name is not UTF-8: rename it"
-_POINTER = b"version https://git-lfs"
+POINTER = b"version https://git-lfs"
 _SILENCE_PEAK = 2 / 32768
 """At most the two lowest steps of 16-bit audio: what is left of digital silence after dither."""
 _MOST_PEAK = 100
@@ -250,8 +250,8 @@ def _before_decoding(raw: io.FileIO, size: int) -> tuple[str, str] | None:
     """Kind and reason of what the bytes alone give away."""
     if size == 0:
         return "zero-length", "the file is empty (0 bytes); remove it or fetch it again"
-    head = raw.read(len(_POINTER))
-    if head == _POINTER:
+    head = raw.read(len(POINTER))
+    if head == POINTER:
         return "git-lfs pointer", (
             "holds no audio but a note of where it is; run `git lfs pull` in the clone, or `ser "
             "data download crema_d`"

@@ -67,7 +67,6 @@ def saliency_of(recognizer: Recognizer, path: Path) -> Saliency:
             f"{path} lasts {1000 * duration_s:.0f} ms, and the windows that are muted in turn last "
             f"{1000 * WINDOW_S:.0f} ms. Choose a longer clip."
         )
-
     if duration_s > LONGEST_S:
         raise SerError(
             f"{path} lasts {duration_s:.0f} s, and the model is asked again for each window "

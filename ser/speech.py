@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ser.corpora import CORPORA, Corpus, CorpusNotFoundError, find_corpora
+from ser.corpora import CORPORA, find_corpora
+from ser.corpora.base import Corpus, CorpusNotFoundError
 from ser.errors import SerError
 from ser.labels import classes_of, map_emotion
 from ser.manifest import build_manifest, fingerprint, usable
@@ -45,7 +46,6 @@ def open_speech(
     labels: str,
     strict: bool,
     cache_root: Path,
-    seed: int,
     progress: bool,
 ) -> Speech:
     """Find the corpora, decode and check every file once, and map emotions to the label set.
@@ -54,7 +54,7 @@ def open_speech(
     under `root`), `corpus` (the one of `corpora`, in `root` itself) or `demo`.
     Raises SerError when a corpus, a label set or a usable clip is missing.
     """
-    found, synthetic = _locate(source, root, corpora, cache_root, seed)
+    found, synthetic = _locate(source, root, corpora, cache_root)
     manifest = build_manifest(found, cache_root / "manifests", strict=strict, progress=progress)
     clips = usable(manifest)
     names = tuple(sorted({corpus.name for corpus in found}))
@@ -68,7 +68,7 @@ def open_speech(
 
 
 def _locate(
-    source: str, root: Path, corpora: Sequence[str] | None, cache_root: Path, seed: int
+    source: str, root: Path, corpora: Sequence[str] | None, cache_root: Path
 ) -> tuple[list[Corpus], bool]:
     """The corpora to read, and whether they are synthetic."""
     for name in corpora or ():
@@ -101,7 +101,7 @@ def _locate(
     log.warning(DEMO_NOTICE)
     from ser.corpora.demo import render_demo
 
-    folder = render_demo(cache_root / "demo", seed=seed)
+    folder = render_demo(cache_root / "demo", seed=0)
     return [CORPORA[name](path) for name, path in find_corpora(folder, corpora).items()], True
 
 

@@ -52,5 +52,5 @@ def write_clips(folder: Path) -> list[Clip]:
         path = folder / f"clip{i}.wav"
         soundfile.write(path, samples(i), 16_000, subtype="FLOAT")
         digest = hashlib.sha256(samples(i).tobytes()).hexdigest()
-        made.append(Clip(f"test/clip{i}", path, digest, len(samples(i)) / 16_000))
+        made.append(Clip(path, digest, len(samples(i)) / 16_000))
     return made

@@ -40,7 +40,7 @@ def test_a_second_ensure_does_no_work(
     tmp_path: Path, clips: list[Clip], caplog: pytest.LogCaptureFixture
 ) -> None:
     feature, cache = Doubled(tmp_path / "log"), FeatureCache(tmp_path / "cache")
-    twin = Clip("other/twin", clips[0].path, clips[0].sha256, clips[0].duration_s)
+    twin = Clip(clips[0].path, clips[0].sha256, clips[0].duration_s)
     store = cache.ensure(feature, [*clips, twin], workers=2, progress=False)
     assert sorted(feature.extracted) == sorted(clip.sha256 for clip in clips)
     assert len(store) == N_CLIPS and clips[3].sha256 in store and "unknown" not in store

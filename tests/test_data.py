@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from ser.cache import FeatureStore
 from ser.data import (
     EmotionDataModule,
     EmotionDataset,
@@ -19,7 +18,7 @@ from ser.data import (
     pad,
 )
 from ser.errors import SerError
-from ser.shards import write_shard
+from ser.shards import FeatureStore, write_shard
 from ser.splits import Split
 
 CLASSES = ("neutral", "happy", "sad")

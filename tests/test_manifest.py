@@ -10,7 +10,8 @@ import soundfile
 import synthetic
 
 from ser import probe_cache
-from ser.corpora import CORPORA, CorpusNotFoundError, find_corpora
+from ser.corpora import CORPORA, find_corpora
+from ser.corpora.base import CorpusNotFoundError
 from ser.errors import SerError
 from ser.manifest import COLUMNS, KNOWN, build_manifest, fingerprint, usable
 from ser.probe import content_sha256, probe_file

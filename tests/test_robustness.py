@@ -287,7 +287,7 @@ def test_real_speech_is_degraded_without_a_fault(shared, tmp_path):
 
     speech = open_speech(
         source="corpus", root=shared / "data" / "emodb", corpora=["emodb"], labels="native",
-        strict=False, cache_root=tmp_path, seed=0, progress=False,
+        strict=False, cache_root=tmp_path, progress=False,
     )  # fmt: skip
     table = speech.table.groupby("speaker").head(2)
     for family, severity in (("babble", 5), ("mp3", 16), ("telephone", 1), ("reverb", 1.0)):

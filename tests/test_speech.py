@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from ser.corpora import CorpusNotFoundError
+from ser.corpora.base import CorpusNotFoundError
 from ser.errors import SerError
 from ser.speech import DEMO_NOTICE, Speech, label_clips, log_counts, open_speech
 
@@ -33,7 +33,7 @@ def opened(data, cache, caplog):
     def open_it(**changes: object) -> Speech:
         options = {
             "source": "auto", "root": data, "corpora": None, "labels": "seven", "strict": False,
-            "cache_root": cache, "seed": 0, "progress": False,
+            "cache_root": cache, "progress": False,
         }  # fmt: skip
         return open_speech(**(options | changes))  # type: ignore[arg-type]
 
@@ -98,9 +98,9 @@ def test_the_fingerprint_follows_labels_and_not_folders(opened, data, tmp_path):
 
 
 def test_auto_takes_the_demo_where_there_is_no_corpus(opened, demo, tmp_path, caplog):
-    speech = opened(root=tmp_path / "nothing", cache_root=tmp_path / "cache", seed=3)
+    speech = opened(root=tmp_path / "nothing", cache_root=tmp_path / "cache")
     assert speech.synthetic and speech.corpora == ("savee", "tess")
-    assert demo == [(tmp_path / "cache" / "demo", 3)]
+    assert demo == [(tmp_path / "cache" / "demo", 0)]
     assert DEMO_NOTICE in caplog.text and DEMO_NOTICE.startswith("SYNTHETIC SPEECH")
     assert f"no corpus under {tmp_path / 'nothing'}" in caplog.text
 

@@ -7,29 +7,9 @@ import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ser.corpora.base import (
-    Corpus,
-    CorpusNotFoundError,
-    Listing,
-    Problem,
-    Published,
-    Utterance,
-    how_to_get,
-)
+from ser.corpora.base import Corpus, CorpusNotFoundError, how_to_get
 from ser.corpora.files import audio_files
 from ser.errors import SerError
-
-__all__ = [
-    "CORPORA",
-    "Corpus",
-    "CorpusNotFoundError",
-    "Listing",
-    "Problem",
-    "Published",
-    "Utterance",
-    "corpus_class",
-    "find_corpora",
-]
 
 _log = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from ser.corpora.transfer import (
     progress_bar,
 )
 from ser.errors import SerError
+from ser.probe import POINTER
 
-_POINTER = b"version https://git-lfs"
 _POINTER_MAX_BYTES = 1024
 _SYMLINK_MODE = 0o120000
 
@@ -153,7 +153,7 @@ class _Fetcher:
         remotes = []
         for path in audio_files(folder):
             pointer = _read_pointer(path)
-            if pointer is not None and path.suffix.lower() == source.suffix:
+            if pointer is not None and path.suffix.lower() == ".wav":
                 sha256, size_bytes = pointer
                 url = f"{source.media_url}{source.folder}/{path.name}"
                 remotes.append(RemoteFile(url, path, size_bytes, sha256=sha256))
@@ -229,7 +229,7 @@ def _read_pointer(path: Path) -> tuple[str, int] | None:
     if path.stat().st_size > _POINTER_MAX_BYTES:
         return None
     content = path.read_bytes()
-    if not content.startswith(_POINTER):
+    if not content.startswith(POINTER):
         return None
     lines = content.decode("ascii", errors="replace").splitlines()
     fields = dict(line.split(" ", 1) for line in lines if " " in line)

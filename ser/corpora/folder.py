@@ -6,15 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import ClassVar
 
-from ser.corpora.base import (
-    Corpus,
-    Listing,
-    Problem,
-    Published,
-    Utterance,
-)
+from ser.corpora.base import Corpus, Listing, Problem, Utterance
 from ser.corpora.files import AUDIO_SUFFIXES
 from ser.errors import SerError
 from ser.labels import canonical_emotion
@@ -49,7 +42,6 @@ class Folder(Corpus):
     citation = ""
     url = "docs/data.md"
     name_rule = "`<root>/<emotion>/<clip>` or `<root>/<emotion>/<speaker>/<clip>`"
-    published: ClassVar[Published | None] = None
     registration = (
         "Put clips into one folder an emotion, or write a manifest.csv with the columns path and "
         "emotion (docs/data.md)."

@@ -34,7 +34,6 @@ class GitLfs:
     """The address of the repository's root, with a slash at the end."""
     folder: str
     """The folder of clips inside the repository."""
-    suffix: str = ".wav"
     extra_files: tuple[str, ...] = ()
     """Ordinary files of the repository that are kept beside the clips."""
 

@@ -8,6 +8,8 @@ import json
 import logging
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -282,19 +284,16 @@ def _strip_prefix(key: str) -> str:
     return key.removeprefix(next(prefixes, ""))
 
 
-class _quiet:  # noqa: N801 - a context manager that reads like a statement
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
     """Keep transformers' loading bar and its table of keys, which we check ourselves, silent."""
-
-    def __init__(self, transformers: Any) -> None:
-        self._logging = transformers.utils.logging
-
-    def __enter__(self) -> None:
-        self._level = self._logging.get_verbosity()
-        self._had_bar = self._logging.is_progress_bar_enabled()
-        self._logging.set_verbosity_error()
-        self._logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        self._logging.set_verbosity(self._level)
-        if self._had_bar:
-            self._logging.enable_progress_bar()
+    said = transformers.utils.logging
+    level, had_bar = said.get_verbosity(), said.is_progress_bar_enabled()
+    said.set_verbosity_error()
+    said.disable_progress_bar()
+    try:
+        yield
+    finally:
+        said.set_verbosity(level)
+        if had_bar:
+            said.enable_progress_bar()

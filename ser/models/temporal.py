@@ -17,10 +17,8 @@ from torch.autograd.function import once_differentiable
 
 from ser.models import temporal_rows
 from ser.models.side_by_side import side_by_side
-from ser.models.temporal_rows import Clips, Options, clips_of
+from ser.models.temporal_rows import Clips, Options
 from ser.onednn import applies
-
-__all__ = ["clips_of", "run_blocks", "train_blocks"]
 
 
 def run_blocks(

@@ -190,7 +190,7 @@ def _mean(rows: Tensor, clips: Clips) -> Tensor:
     return total / clips.n_real
 
 
-def _summarise(rows: Tensor, clips: Clips, deviation: bool, floor: float = FLOOR) -> Tensor:
+def _summarise(rows: Tensor, clips: Clips, deviation: bool) -> Tensor:
     """Mean, and deviation, of each clip: (2, time, clips, channels) -> (2, clips, channels)."""
     mean = rows.sum(1) / clips.frames
     if not deviation:
@@ -198,7 +198,7 @@ def _summarise(rows: Tensor, clips: Clips, deviation: bool, floor: float = FLOOR
     centred = rows - mean[:, None]
     if clips.mask is not None:
         centred = centred * clips.mask
-    return torch.cat([mean, (centred.square().sum(1) / clips.frames + floor).sqrt()], -1)
+    return torch.cat([mean, (centred.square().sum(1) / clips.frames + FLOOR).sqrt()], -1)
 
 
 def activate(convolved: Tensor, scale: Tensor, beta: Tensor, keep: Tensor | None) -> Tensor:

@@ -15,7 +15,8 @@ from ser.errors import SerError
 from ser.loss import Mixed, draw_pairs
 from ser.models.base import Batches, EmotionModel, check_choice, require, stream_shape
 from ser.models.pooling import FrameScaler, mask_of
-from ser.models.temporal import clips_of, run_blocks, train_blocks
+from ser.models.temporal import run_blocks, train_blocks
+from ser.models.temporal_rows import clips_of
 
 BATCH_NORM_EPSILON = 1e-3  # Keras's default, which the published model uses
 ROUND = 8  # matrix products over 40 columns take 2/3 of the time of those over 39
@@ -138,11 +139,6 @@ class TimNet(EmotionModel):
         """The streams read under these options."""
         return frozenset({"frames"})
 
-    @property
-    def receptive_field(self) -> int:
-        """Frames that one output frame sees in one direction: two taps, twice a block."""
-        return int(2 ** (self.n_blocks + 1) - 1)
-
     def learning_rates(self) -> list[tuple[float, list[nn.Parameter]]]:
         """One group, at the arm's own rate."""
         return [(self.lr_factor, list(self.parameters()))]
@@ -197,7 +193,8 @@ class TimNet(EmotionModel):
             rows, taps, bias, gamma, beta, self._keep(gamma, len(length)), clips, pasts,
             BATCH_NORM_EPSILON, self.deviation,
         )  # fmt: skip
-        for norm, new, var in zip(self._layers()[1], _each(mean), _each(variance), strict=True):
+        each = zip(self._layers()[1], mean.flatten(0, 2), variance.flatten(0, 2), strict=True)
+        for norm, new, var in each:
             norm.running_mean.lerp_(new[: self.width], self.norm_momentum)
             norm.running_var.lerp_(var[: self.width], self.norm_momentum)
         return summaries
@@ -286,8 +283,3 @@ class TimNet(EmotionModel):
 def round_up(width: int) -> int:
     """The width that matrix products are fast on."""
     return -(-width // ROUND) * ROUND
-
-
-def _each(values: Tensor) -> Tensor:
-    """(n_blocks, 2, 2, channels) -> (4 * n_blocks, channels)."""
-    return values.flatten(0, 2)

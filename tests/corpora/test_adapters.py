@@ -3,7 +3,8 @@
 import pytest
 import synthetic
 
-from ser.corpora import CORPORA, Problem
+from ser.corpora import CORPORA
+from ser.corpora.base import Problem
 from ser.errors import SerError
 
 

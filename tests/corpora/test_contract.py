@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from ser.corpora import CORPORA, CorpusNotFoundError, corpus_class, find_corpora
+from ser.corpora import CORPORA, corpus_class, find_corpora
+from ser.corpora.base import Corpus, CorpusNotFoundError
 from ser.errors import SerError
 from ser.labels import EMOTIONS
 
@@ -155,8 +156,6 @@ def test_a_word_that_is_nearly_an_emotion_is_asked_about(tmp_path):
 
 
 def test_an_adapter_states_its_facts_when_it_is_defined():
-    from ser.corpora import Corpus
-
     facts = {"name": "x", "title": "X", "licence": "", "citation": "", "parse": print}
     with pytest.raises(SerError, match=rf"^Mine \({__name__}\) lacks url: every corpus sets name"):
         type("Mine", (Corpus,), facts | {"__module__": __name__})

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser.corpora import CORPORA, Utterance, find_corpora
+from ser.corpora import CORPORA, find_corpora
 from ser.corpora import demo as demo_module
+from ser.corpora.base import Utterance
 from ser.corpora.demo import MARKER, render_demo
 from ser.corpora.demo.cast import plan_clips
 from ser.errors import SerError
