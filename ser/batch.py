@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     target: Tensor  # (batch,) class index
     frames: Tensor | None = None  # (batch, frames, features)
     frames_length: Tensor | None = None  # (batch,)
-    embedding: Tensor | None = None  # (batch, layers, statistics * width), mean and deviation first
+    embedding: Tensor | None = None  # (batch, layers, statistics * width), in the feature's order
     embedding_whole: Tensor | None = None  # the same of all frames, beside one of the speech
     waveform: Tensor | None = None  # (batch, samples) at 16 kHz
     waveform_length: Tensor | None = None  # (batch,)

@@ -20,7 +20,7 @@ class Feature(ABC):
     """Turns waveforms into one stream; the numbers depend on `settings()` and the samples only.
 
     A stream is "frames" (frames, n_features), "embedding" and "embedding_whole"
-    (layers, 2 * width), or "waveform" (samples,).
+    (layers, statistics * width), or "waveform" (samples,).
     """
 
     stream: ClassVar[Stream]
@@ -38,7 +38,7 @@ class Feature(ABC):
     def shape(self) -> tuple[int, ...]:
         """A clip's shape without its time axis.
 
-        frames: (n_features,); embedding: (layers, 2 * width); waveform: ().
+        frames: (n_features,); embedding: (layers, statistics * width); waveform: ().
         """
 
     @abstractmethod

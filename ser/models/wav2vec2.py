@@ -72,7 +72,7 @@ class Wav2Vec2Model(EmotionModel):
             (an ensemble within the model: Lee et al. 2015, arXiv 1511.06314).
         hidden: width of each head's summary of the clip.
         nonlinear: put a GELU on the summary; without it the arm is linear.
-        input_dropout: of single values of the standardised embedding, to the next 1/256.
+        input_dropout: of single values of the standardised embedding, to the nearest 1/256.
         dropout: of the summary.
         lr_factor: of the optimizer's learning rate, for this arm's heads.
         encoder_lr_factor: the same for the encoder's weights, where they are trained.
