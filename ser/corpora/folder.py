@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -14,6 +15,7 @@ from ser.labels import canonical_emotion
 
 _MANIFESTS = ("manifest.csv", "manifest.jsonl")
 _REQUIRED = ("path", "emotion")
+_YEARS = re.compile(r"(\d+)(?:\.0*)?")  # 31.0 is how pandas writes 31 beside an empty cell
 _COLUMNS = (*_REQUIRED, "speaker", "sex", "age", "language", "intensity", "text")
 _OTHER_COMMA = " Columns must be separated by commas, not by semicolons or tabs."
 _SEXES = {
@@ -127,13 +129,13 @@ class Folder(Corpus):
             return Problem(path, f"no emotion: {where} leaves it empty")
         if row.get("sex", "").lower() not in ("", *_SEXES):
             return Problem(path, f"unknown sex: {where} has {row['sex']!r}, not female or male")
-        if not row.get("age", "").isdecimal() and row.get("age"):
+        if row.get("age") and not _YEARS.fullmatch(row["age"]):
             return Problem(path, f"unknown age: {where} has {row['age']!r}, not whole years")
         return self._utterance(path, base, row)
 
     def _utterance(self, path: Path, base: Path, row: Mapping[str, str]) -> Utterance:
         inside = path.relative_to(base) if path.is_relative_to(base) else path
-        age = row.get("age")
+        age = _YEARS.fullmatch(row.get("age", ""))
         return Utterance(
             id=f"{self.name}/{inside.as_posix().lstrip('/')}",
             path=path,
@@ -141,7 +143,7 @@ class Folder(Corpus):
             speaker=f"{self.name}_{row.get('speaker') or UNKNOWN}",
             emotion=canonical_emotion(row["emotion"]),
             sex=_SEXES.get(row.get("sex", "").lower()),
-            age=int(age) if age else None,
+            age=int(age[1]) if age else None,
             language=row.get("language") or None,
             intensity=row.get("intensity") or None,
             text=row.get("text") or None,

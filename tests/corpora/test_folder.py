@@ -32,7 +32,7 @@ def test_csv_manifest(tmp_path):
     root = write_csv(
         tmp_path / "x",
         "\ufeffpath,emotion,speaker,sex,age,language,intensity,text,more\n"
-        f"a.wav, Anger ,ann,F,31,de,strong,Hallo,ignored\n{outside},awe,,,,,,\n",
+        f"a.wav, Anger ,ann,F,31.0,de,strong,Hallo,ignored\n{outside},awe,,,,,,\n",
     )
     a, b = sorted(Folder(root).list().utterances, key=lambda clip: clip.path.name)
     assert (a.id, a.speaker, a.emotion, a.sex, a.age) == (
@@ -79,6 +79,7 @@ def test_jsonl_manifest_given_as_the_root(tmp_path):
         ),
         ("a.wav,sad,martian,", "unknown sex"),
         ("a.wav,sad,,old", "unknown age"),
+        ("a.wav,sad,,31.5", "unknown age"),
         ("a.wav,sad,,\na.wav,happy,,", "contradicting rows: manifest.csv calls it happy and sad"),
     ],
 )
