@@ -16,7 +16,7 @@ import soundfile
 from ser.errors import SerError
 from ser.mp3 import cut_short, length_is_guessed
 
-PROBE_VERSION = 3
+PROBE_VERSION = 4
 """Raise when a check or a number below changes: cached probes of another version are not read."""
 
 _Samples = npt.NDArray[np.float32]
@@ -24,8 +24,8 @@ _Samples = npt.NDArray[np.float32]
 _INT16_STEP = np.float32(2.0**-15)
 NOT_UTF8 = "its name is not UTF-8: rename it"
 POINTER = b"version https://git-lfs"
-_SILENCE_PEAK = 2 / 32768
-"""At most the two lowest steps of 16-bit audio: what is left of digital silence after dither."""
+_SILENCE_SWING = 2 / 32768
+"""About its middle, the two lowest steps of 16 bits: digital silence with dither, or an offset."""
 _MOST_PEAK = 100
 """Of float samples: 40 dB beyond full scale, which a careless gain may do; integers reach more."""
 _LEAST_HZ, _MOST_HZ = 1_000, 768_000
@@ -200,9 +200,9 @@ def check_mix(path: Path, samples: _Samples, mono: _Samples, rate_hz: int) -> No
     if len(mono) < _LEAST_S * rate_hz:
         why = f"lasts {1000 * len(mono) / rate_hz:.3g} ms: {1000 * _LEAST_S:.0f} ms are the least"
         raise UnusableError(path, "too short", f"{why}; give a longer recording")
-    if _peak(mono[::_STRIDE]) > _SILENCE_PEAK or _peak(mono) > _SILENCE_PEAK:
+    if _swing(mono[::_STRIDE]) > _SILENCE_SWING or _swing(mono) > _SILENCE_SWING:
         return
-    if _peak(samples) <= _SILENCE_PEAK:
+    if _swing(samples) <= _SILENCE_SWING:
         raise UnusableError(path, "all-zero", "the file is silent: give one that holds speech")
     why = "silent once its channels are mixed down: they cancel; keep one channel of it"
     raise UnusableError(path, "all-zero", why)
@@ -211,6 +211,11 @@ def check_mix(path: Path, samples: _Samples, mono: _Samples, rate_hz: int) -> No
 def _peak(samples: _Samples) -> float:
     """The greatest magnitude; not finite where a sample is not."""
     return float(max(samples.max(), -samples.min()))
+
+
+def _swing(samples: _Samples) -> float:
+    """How far the samples go from the middle of their range, in the channel where it is most."""
+    return float((samples.max(0) - samples.min(0)).max()) / 2
 
 
 def is_utf8(path: Path) -> bool:

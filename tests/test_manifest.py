@@ -26,7 +26,7 @@ def problem_of(path):
 
 
 def test_columns_and_measures(tmp_path):
-    wave = np.full(8000, 0.5, dtype=np.float32)
+    wave = np.tile(np.float32([0.5, -0.5]), 4000)
     path = synthetic.write_clip(tmp_path / "r" / "03a01Fa.wav", wave)
     table = build("emodb", tmp_path / "r", tmp_path / "cache")
     assert tuple(table.columns) == COLUMNS

@@ -46,6 +46,20 @@ def test_silence(subtype, tmp_path):
     assert len(load_waveform(path)) == 8000
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+@pytest.mark.parametrize("level", [0.5, -1e-3])
+def test_a_constant_offset_is_no_sound(level, subtype, tmp_path):
+    flat = np.full(8000, level)
+    path = written(tmp_path / "a.wav", flat, subtype=subtype)
+    assert refused(path) == "all-zero: the file is silent: give one that holds speech"
+    written(path, np.stack([flat, 0 * flat], axis=1), subtype=subtype)
+    assert refused(path) == "all-zero: the file is silent: give one that holds speech"
+    written(path, np.stack([flat + VOICE / 8, flat - VOICE / 8], axis=1), subtype=subtype)
+    assert refused(path).startswith("all-zero: silent once its channels are mixed down")
+    flat[1] += 5 / 32768
+    assert probe_file(written(path, flat, subtype=subtype)).problem == ""
+
+
 def test_channels_that_cancel(tmp_path):
     path = written(tmp_path / "a.wav", np.stack([VOICE, -VOICE], axis=1))
     assert refused(path).startswith("all-zero: silent once its channels are mixed down: they canc")
