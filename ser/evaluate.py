@@ -217,8 +217,8 @@ def _log_evaluation(
     }
     what = "robustness" if cfg.robustness is not None else "evaluation"
     run_id = tracker.start(f"{what} {told[0]}", tags)
-    tracker.describe(run_id, "\n\n".join(told))
-    tracker.log_metrics(run_id, metrics)
-    tracker.log_folder(run_id, target.path)
-    tracker.finish(run_id, "FINISHED")
+    with tracker.running(run_id):
+        tracker.describe(run_id, "\n\n".join(told))
+        tracker.log_metrics(run_id, metrics)
+        tracker.log_folder(run_id, target.path)
     log.info("MLflow run         %s", run_id)

@@ -134,7 +134,6 @@ def _resume(asked: DictConfig, tracker: Tracker, moved: bool) -> float:
     _check_same_speech(folder, tracker, state["run_id"], job.material)
     if moved:
         OmegaConf.save(cfg, folder.config)
-    tracker.reopen(state["run_id"])
     log.info("resuming %s", folder.path)
     return _work(job, folder, tracker, state["run_id"])
 
@@ -153,9 +152,8 @@ def _check_same_speech(
 
 def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
     """Features, training and scoring, inside the claimed folder; the MLflow run ends as it went."""
-    status = "FAILED"
     try:
-        with folder.claimed():
+        with folder.claimed(), tracker.running(run_id):
             metrics = _train_or_fail(job, folder, tracker.logger(run_id))
             tracker.log_metrics(run_id, metrics)
             tracker.describe(run_id, headline(metrics))
@@ -163,13 +161,9 @@ def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
             write_model_card(job.cfg, job.material, job.model, job.features, folder, metrics)
             folder.set_state(status="finished")
             tracker.log_folder(run_id, folder.path)
-        status = "FINISHED"
     except KeyboardInterrupt:
-        status = "KILLED"
         log.warning("interrupted; go on with: python train.py resume=%s", folder.path)
         raise
-    finally:
-        tracker.finish(run_id, status)
     log.info("run folder  %s", folder.path)
     log.info("MLflow run  %s", run_id)
     return metrics[best_key(job.cfg)]

@@ -4,9 +4,12 @@ import itertools
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from filelock import FileLock, Timeout
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -41,11 +44,31 @@ def sweep(cfg: DictConfig) -> None:
     options = plain(cfg)["sweep"]
     name = options["name"] = str(options["name"])
     tags = {"sweep": name, "kind": "parent"}
-    with tracker.parent(f"sweep {name}", tags, tracker.find_parent(name)) as parent:
+    with (
+        _alone(tracker.root, name),
+        tracker.parent(f"sweep {name}", tags, tracker.find_parent(name)) as parent,
+    ):
         if options["search"] is not None:
             search(cfg, options, given, tracker, parent)
         else:
             run_grid(cfg, options, given, tracker, parent)
+
+
+@contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    """One process a sweep: two would start the same run at the same moment."""
+    lock = FileLock(root / f"sweep-{quote(name, safe='')}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise SerError(
+            f"sweep.name={name}: another process is doing this sweep under {root}. Wait for it or "
+            "end it first, or give this one another sweep.name=NAME."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_grid(

@@ -111,16 +111,37 @@ class Tracker:
         self.client.set_tag(run_id, "mlflow.note.content", text)
 
     def logger(self, run_id: str) -> "MLFlowLogger":
-        """Lightning's logger, writing into this run."""
+        """Lightning's logger, writing into this run.
+
+        A resume repeats the steps after the last checkpoint; their figures are there already.
+        """
         from pytorch_lightning.loggers import MLFlowLogger
+
+        logged = self._logged(run_id)
 
         class OpenLogger(MLFlowLogger):
             """Leaves the run open: its scoring is still to come, and `finish` ends it."""
+
+            def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+                """Log what the run does not have of this step."""
+                super().log_metrics(
+                    {key: value for key, value in metrics.items() if (key, step) not in logged},
+                    step,
+                )
 
             def finalize(self, status: str = "success") -> None:
                 """Nothing: Lightning's would call the run finished once training is."""
 
         return OpenLogger(tracking_uri=self.uri, run_id=run_id)
+
+    def _logged(self, run_id: str) -> set[tuple[str, int]]:
+        """Which figures of which steps a run has: what is logged twice is drawn twice."""
+        client = self.client
+        return {
+            (key, point.step)
+            for key in client.get_run(run_id).data.metrics
+            for point in client.get_metric_history(run_id, key)
+        }
 
     def status(self, run_id: str) -> str:
         """RUNNING, FINISHED, FAILED or KILLED."""
@@ -141,15 +162,16 @@ class Tracker:
             self.client.log_batch(run_id, params=params[start : start + 100])
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Log figures of the whole run in one call.
+        """Log those figures of the whole run that it does not have yet.
 
         What MLflow takes in no name, as `!` in the name of a class, becomes `_` there.
         """
         from mlflow.entities import Metric
 
-        now = int(1000 * time.time())
-        names = {key: re.sub(r"[^\w/.\- :]", "_", key) for key in metrics}
-        rows = [Metric(names[key], float(value), now, 0) for key, value in metrics.items()]
+        now, logged = int(1000 * time.time()), self._logged(run_id)
+        named = {re.sub(r"[^\w/.\- :]", "_", key): value for key, value in metrics.items()}
+        new = {key: value for key, value in named.items() if (key, 0) not in logged}
+        rows = [Metric(key, float(value), now, 0) for key, value in new.items()]
         for start in range(0, len(rows), 1000):
             self.client.log_batch(run_id, metrics=rows[start : start + 1000])
 
@@ -173,6 +195,20 @@ class Tracker:
             log.warning(
                 "MLflow was writing when the run was interrupted and still shows it as running"
             )
+
+    @contextmanager
+    def running(self, run_id: str) -> Iterator[None]:
+        """Show a run as running, and in the end as FINISHED, KILLED (Ctrl-C) or FAILED."""
+        self.reopen(run_id)
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            self.finish(run_id, status)
 
     def children(self, parent: str) -> pd.DataFrame:
         """The finished runs of a multirun: a row each, with tags, params and metrics."""
@@ -206,20 +242,13 @@ class Tracker:
     @contextmanager
     def parent(self, name: str, tags: Mapping[str, str], run_id: str | None) -> Iterator[str]:
         """A parent run, new or gone on with; runs started inside are its children."""
-        if run_id is not None:
-            self.reopen(run_id)
         parent = run_id or self.start(name, tags)
         os.environ[PARENT_VARIABLE] = parent
-        status = "FAILED"
         try:
-            yield parent
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
+            with self.running(parent):
+                yield parent
         finally:
             os.environ.pop(PARENT_VARIABLE, None)
-            self.finish(parent, status)
 
     def log_table(self, run_id: str, name: str, text: str) -> None:
         """Keep a printed table as an artifact."""

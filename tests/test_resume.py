@@ -179,6 +179,20 @@ def test_a_run_killed_before_mlflow_knew_of_its_end_is_finished_there_by_a_resum
     assert json.loads(Path(kept).read_text())["status"] == "finished"
 
 
+def test_a_run_that_another_process_writes_is_left_alone(project: Path, hydra_ready: None) -> None:
+    from ser.run import tracker_of
+    from ser.run import train as train_run
+
+    run = train(project, *TIM, "trainer.max_epochs=1")
+    again = compose("train", options(project, f"resume={run.path}"))
+    run.set_state(status="running")
+    tracker, run_id = tracker_of(again), run.state()["run_id"]
+    tracker.reopen(run_id)
+    with run.claimed(), pytest.raises(SerError, match="another process is writing this run"):
+        train_run(again)
+    assert tracker.status(run_id) == "RUNNING"
+
+
 def test_resume_refuses_other_speech(project: Path, hydra_ready: None) -> None:
     from ser.run import train as train_run
 

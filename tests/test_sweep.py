@@ -70,6 +70,18 @@ def test_what_was_done_is_kept_and_its_commit_told(tracker, trained, tmp_path, c
         assert not caplog.text
 
 
+def test_a_sweep_is_done_by_one_process_at_a_time(tmp_path):
+    with (
+        sweep_module._alone(tmp_path, "a/b"),
+        sweep_module._alone(tmp_path, "c"),
+        pytest.raises(SerError, match="sweep.name=a/b: another process is doing this sweep"),
+        sweep_module._alone(tmp_path, "a/b"),
+    ):
+        pass
+    with sweep_module._alone(tmp_path, "a/b"):  # it was let go
+        pass
+
+
 def test_a_run_killed_before_its_folder_was_whole_is_done_anew(tracker, trained, tmp_path):
     words = ["model=chance", f"runs_root={tmp_path}"]
     with tracker.parent("sweep mine", {"sweep": "mine"}, None) as parent:

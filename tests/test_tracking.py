@@ -1,6 +1,7 @@
 """What lands in MLflow, read back through MLflow's own client."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -239,3 +240,50 @@ def test_the_end_of_training_is_not_yet_the_end_of_the_run(tracker):
     assert tracker.client.get_run(run_id).info.status == "RUNNING"
     tracker.finish(run_id, "FINISHED")
     assert tracker.client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_step_that_a_resume_repeats_is_logged_once(tracker):
+    run_id = tracker.start("cut off", {})
+    first = tracker.logger(run_id)
+    for step in (4, 9):
+        first.log_metrics({"val/uar": step / 10, "epoch": step}, step=step)
+    first.log_metrics({"val/uar": 1.4}, step=14)  # killed before the rest of its epoch
+    again = tracker.logger(run_id)
+    for step in (9, 14, 19):
+        again.log_metrics({"val/uar": step / 10, "epoch": step}, step=step)
+    for key in ("val/uar", "epoch"):
+        points = tracker.client.get_metric_history(run_id, key)
+        assert [point.step for point in points] == [4, 9, 14, 19]
+    for _ in range(2):
+        tracker.log_metrics(run_id, {"test/uar": 0.5})
+    assert len(tracker.client.get_metric_history(run_id, "test/uar")) == 1
+
+
+def test_no_run_of_a_large_sweep_is_left_out(tracker, monkeypatch):
+    from mlflow import MlflowClient
+
+    asked: list[int] = []
+    search = MlflowClient.search_runs
+
+    def search_runs(*arguments, **options):
+        asked.append(options["max_results"])
+        return search(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", search_runs)
+    assert tracker.children("many").empty
+    assert asked[0] >= 91 * 5 * 3  # CREMA-D's speakers, each in turn; five arms; three seeds
+
+
+def test_an_error_of_the_database_is_raised_and_not_printed_as_well(tmp_path, capfd):
+    from mlflow.exceptions import MlflowException
+
+    from ser.quiet import quieten
+
+    store = Tracker(tmp_path, "x", None)
+    run_id = store.start("a", {})
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("DROP TABLE tags")
+    quieten()
+    with pytest.raises(MlflowException, match="no such table"):
+        store.describe(run_id, "text")
+    assert "Traceback" not in capfd.readouterr().err
