@@ -47,6 +47,7 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise SerError(_absent(path))
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        _verify(path)
     except Exception as error:  # torch raises a dozen kinds for a damaged or a pickled file
         raise SerError(_unreadable(path, error)) from error
     if not isinstance(checkpoint, dict) or "ser" not in checkpoint:
@@ -55,6 +56,14 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             "model) is missing. Take checkpoints/best.ckpt of a run folder."
         )
     return checkpoint
+
+
+def _verify(path: Path) -> None:
+    """Raise where bytes are not those that were written: torch compares no checksums."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if file.testzip() is not None:
+                raise zipfile.BadZipFile
 
 
 def _absent(path: Path) -> str:

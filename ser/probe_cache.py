@@ -2,19 +2,18 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
-import pyarrow
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import track
 
 from ser.probe import PROBE_VERSION, Probe, probe_file
+from ser.tables import DAMAGED, read_table, write_table
 
 _Key = tuple[str, int, int]
 """(absolute path, size in bytes, modification time in ns): a changed file is another file."""
@@ -23,9 +22,6 @@ _KEY_COLUMNS = ["path", "size_bytes", "mtime_ns"]
 _PROBE_COLUMNS = [field.name for field in fields(Probe)]
 _SAVE_EVERY = 500
 """Files between two writes: what a run that is killed may have to decode again."""
-
-_DAMAGED = (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException)
-"""What a damaged file raises: each came of one flipped bit, ValueError for text and JSON."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,11 +59,11 @@ class ProbeCache:
         if not self.path.is_file():
             return {}
         try:
-            table = pd.read_parquet(self.path, page_checksum_verification=True)
+            table = read_table(self.path)
             keys = table[_KEY_COLUMNS].itertuples(index=False, name=None)
             probes = table[_PROBE_COLUMNS].itertuples(index=False, name=None)
             return {key: Probe(*probe) for key, probe in zip(keys, probes, strict=True)}
-        except _DAMAGED as error:
+        except DAMAGED as error:
             _log.warning("%s cannot be read (%s): decoding the audio again", self.path, error)
             return {}
 
@@ -75,13 +71,15 @@ class ProbeCache:
         """Add probes to the file, dropping those of earlier states of the same paths."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
+            for left in self.path.parent.glob(f"{self.path.name}.*.part"):  # by a killed run
+                left.unlink()
             renewed = {path for path, _, _ in fresh}
             kept = {key: probe for key, probe in self._read().items() if key[0] not in renewed}
             rows = [
                 {**dict(zip(_KEY_COLUMNS, key, strict=True)), **asdict(probe)}
                 for key, probe in (kept | fresh).items()
             ]
-            _write_atomically(pd.DataFrame(rows), self.path)
+            write_table(pd.DataFrame(rows), self.path)
 
 
 def _key(path: Path) -> _Key:
@@ -105,13 +103,3 @@ def _probe_all(paths: Sequence[Path], *, progress: bool) -> Iterator[tuple[Path,
             console=console,
             disable=not (progress and paths and console.is_terminal),
         )
-
-
-def _write_atomically(table: pd.DataFrame, path: Path) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    os.close(handle)
-    try:
-        table.to_parquet(temporary, index=False, write_page_checksum=True)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

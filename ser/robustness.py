@@ -18,6 +18,7 @@ from ser.metrics import counts_of, uar, war
 from ser.report import clips_and_speakers, markdown
 from ser.robustness_plots import robustness_figure
 from ser.statistics import FEW_SPEAKERS, Difference, align, difference_of, draw_clips, metric_draws
+from ser.tables import DAMAGED, read_table, write_table
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ def write_robustness(
         ],
         ignore_index=True,
     )
-    answers.to_parquet(folder / "predictions.parquet", index=False)
+    write_table(answers, folder / "predictions.parquet")
     return answers
 
 
@@ -215,7 +216,12 @@ def read_answers(folder: Path, conditions: Sequence[Degradation]) -> pd.DataFram
             f"against: {folder} does not exist, so there is nothing to compare with. Score that "
             "run first, with the same robustness, severities, part and dataset."
         )
-    answers = pd.read_parquet(path)
+    try:
+        answers = read_table(path)
+    except DAMAGED as error:
+        raise SerError(
+            f"against: {path} cannot be read ({error}). Score that run again."
+        ) from error
     wanted = [CLEAN, *(condition.label for condition in conditions)]
     lacking = [label for label in wanted if label not in set(answers["condition"])]
     if lacking:

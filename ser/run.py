@@ -36,6 +36,7 @@ from ser.quiet import quieten
 from ser.report import headline, render_results
 from ser.run_folder import RunFolder, create_run_folder, find_run, write_text
 from ser.scoring import figures_of, predict_clips, write_predictions
+from ser.tables import write_table
 from ser.task import EmotionClassifier
 from ser.tracking import Tracker, git_commit
 
@@ -210,7 +211,7 @@ def score_run(
     calibrated = calibrate(val, classes, OmegaConf.select(job.cfg, "abstain.target_accuracy"))
     val = at_temperature(val, classes, calibrated.temperature)
     metrics |= figures_of(val, classes, "best") | calibrated.figures()
-    val.to_parquet(folder.path / "validation_predictions.parquet", index=False)
+    write_table(val, folder.path / "validation_predictions.parquet")
     if job.cfg.get("refit", False) and task.model.trainable:  # runs of before have no refit
         task = fit_again(job, task, folder, checkpoint["epoch"] + 1)
     elif task.model.refits:

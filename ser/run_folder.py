@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow
+import yaml  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 
 from ser.errors import SerError
+from ser.tables import DAMAGED, read_table
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +68,17 @@ class RunFolder:
         return self.path / "predictions.parquet"
 
     def check_config(self) -> None:
-        """SerError where config.yaml is empty or cut off; it names the file."""
+        """SerError where config.yaml is empty, cut off or no YAML; it names the file."""
         text = self.config.read_text(encoding="utf-8", errors="replace")
         missing = [key for key in _SECTIONS if not re.search(rf"^{key}:", text, re.MULTILINE)]
         if missing:
             raise SerError(
                 f"{self.config} is damaged or cut off: it lacks {', '.join(missing)}. {_COPY}"
             )
+        try:
+            yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SerError(f"{self.config} is damaged: it is no YAML ({error}). {_COPY}") from error
 
     def read_predictions(self) -> pd.DataFrame:
         """The table of `predictions`; SerError where there is none or it cannot be read."""
@@ -83,8 +88,8 @@ class RunFolder:
                 f"(cut off, or test=false). Go on with it: python train.py resume={self.path}"
             )
         try:
-            return pd.read_parquet(self.predictions)
-        except (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException) as error:
+            return read_table(self.predictions)
+        except DAMAGED as error:
             raise SerError(f"{self.predictions} cannot be read ({error}). {_COPY}") from error
 
     def state(self) -> dict[str, Any]:
@@ -109,8 +114,12 @@ class RunFolder:
         write_text(path, json.dumps({**old, **values}, indent=2))
 
     def metrics(self) -> dict[str, float]:
-        """What metrics.json holds."""
-        return dict(json.loads((self.path / "metrics.json").read_text(encoding="utf-8")))
+        """What metrics.json holds; SerError where it is damaged or not there."""
+        path = self.path / "metrics.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise SerError(f"{path} cannot be read ({error}). {_COPY}") from error
 
     def write_metrics(self, metrics: Mapping[str, float]) -> None:
         """Write metrics.json, keys as in MLflow."""
@@ -126,6 +135,11 @@ class RunFolder:
             raise SerError(
                 f"{self.path}: another process is writing this run. Wait for it or end it first."
             ) from error
+        for left in (
+            *self.path.glob("*.part"),
+            *self.checkpoints.glob("*.part"),
+        ):  # by a killed run
+            left.unlink()
         writer = logging.FileHandler(self.path / "train.log", encoding="utf-8")
         writer.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logging.getLogger("ser").addHandler(writer)

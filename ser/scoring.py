@@ -17,6 +17,7 @@ from ser.errors import SerError
 from ser.metrics import counts_of, report_text, score_counts, score_groups
 from ser.report import clips_and_speakers
 from ser.subgroups import confounds, groups_of, subgroup_table, subgroups_markdown
+from ser.tables import write_table
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +91,7 @@ def write_predictions(
     """
     from ser.plots import confusion_figure
 
-    part = folder / "predictions.parquet.part"
-    predictions.to_parquet(part, index=False)
-    part.replace(folder / "predictions.parquet")
+    write_table(predictions, folder / "predictions.parquet")
     counts = counts_of(predictions, classes)
     (folder / "report.txt").write_text(report_text(counts, classes), encoding="utf-8")
     (folder / "figures").mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ser.errors import SerError
-from ser.imports import quick_imports
+from ser.mlflow_store import open_store
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from pytorch_lightning.loggers import MLFlowLogger
-
-# No word on making its tables, and none sent to its makers; read when mlflow is imported, which
-# every use here does late.
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 PARENT_VARIABLE = "SER_PARENT_RUN"  # an environment variable, so that a launcher's workers see it
 MOST_RUNS = 50_000  # of a parent: as many as MLflow gives at once
@@ -49,11 +44,8 @@ class Tracker:
     @property
     def client(self) -> "MlflowClient":
         """MLflow's client on this store, whose tables one process alone makes at first."""
-        _import_mlflow()
-        from mlflow import MlflowClient
-
         with self._lock:
-            return MlflowClient(self.uri)
+            return open_store(self.uri)
 
     def _experiment_id(self) -> str:
         """The experiment's id; created once, though two runs may start at the same moment."""
@@ -267,12 +259,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _import_mlflow() -> None:
-    """Import MLflow and its database store, .5 s sooner than its own use would."""
-    with quick_imports("mlflow"):
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def git_commit() -> str:

@@ -100,6 +100,15 @@ def test_a_truncated_file_is_called_incomplete(written, keep):
     assert f"{written} {DAMAGED}" in refused(written)
 
 
+def test_a_flipped_bit_of_a_weight_is_noticed(tmp_path):
+    path, weight = tmp_path / "x.ckpt", torch.full((1000,), 0.123)
+    torch.save({"ser": {}, "state_dict": {"weight": weight}}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 2001] ^= 1
+    path.write_bytes(content)
+    assert f"{path} is damaged or incomplete: not all of it can be read" in refused(path)
+
+
 def test_a_zip_file_of_other_things_is_called_damaged(tmp_path):
     path = tmp_path / "x.ckpt"
     with zipfile.ZipFile(path, "w") as archive:

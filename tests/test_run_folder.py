@@ -102,6 +102,18 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
         pass
 
 
+def test_what_a_killed_run_half_wrote_is_removed_by_the_next(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    for path in (folder.last, folder.path / "metrics.json"):
+        path.touch()
+        path.with_name(f"{path.name}.123.part").touch()
+    with folder.claimed():
+        pass
+    assert folder.last.exists() and (folder.path / "metrics.json").exists()
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_a_claim_ends_with_an_error_too(tmp_path):
     with pytest.raises(ValueError, match="lost"), RunFolder(tmp_path).claimed():
         raise ValueError("lost")
@@ -162,6 +174,21 @@ def test_damaged_predictions_are_named(tmp_path):
             SerError, match=r"(?s)predictions\.parquet cannot be read .*Restore it from"
         ):
             folder.read_predictions()
+
+
+@pytest.mark.parametrize("content", [None, "", '{"test/uar": 0.', "[1]"])
+def test_damaged_metrics_are_named(content, tmp_path):
+    if content is not None:
+        (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(SerError, match=r"metrics\.json cannot be read .*artifacts that MLflow"):
+        RunFolder(tmp_path).metrics()
+
+
+def test_a_config_that_is_no_yaml_is_named(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(OmegaConf.to_yaml(composed()).replace("seed: 0", "seed: [0"))
+    with pytest.raises(SerError, match=r"(?s)config\.yaml is damaged: it is no YAML .*train again"):
+        folder.check_config()
 
 
 def test_a_config_that_was_cut_off_is_named(tmp_path):

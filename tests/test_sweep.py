@@ -74,7 +74,7 @@ def test_a_sweep_is_done_by_one_process_at_a_time(tmp_path):
     with (
         sweep_module._alone(tmp_path, "a/b"),
         sweep_module._alone(tmp_path, "c"),
-        pytest.raises(SerError, match="sweep.name=a/b: another process is doing this sweep"),
+        pytest.raises(SerError, match=r"sweep\.name=a/b: another process is doing this sweep"),
         sweep_module._alone(tmp_path, "a/b"),
     ):
         pass
