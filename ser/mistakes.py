@@ -12,7 +12,8 @@ from omegaconf.errors import (
 
 from ser.errors import FULL, REFUSED, SerError
 
-_MLFLOWS = "MlflowException"  # its module takes seconds to import
+_MLFLOWS = {"MlflowException", "DatabaseError"}  # its own, SQLAlchemy's: slow to import
+_OF_THE_DATABASE = ("sqlite3.", "database schema", "Run with id=")
 _FULL_DISK = (
     "no space is left on its disk, or on that of the cache. Free some and go on: sweep.py by the "
     "same command, train.py with resume= and the run folder."
@@ -25,11 +26,20 @@ def mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
         return SerError(f"{cfg.runs_root}: {_FULL_DISK}")
     if isinstance(error, OSError) and error.errno in REFUSED:
         return _unwritable(error, cfg)
-    mlflows = any(kind.__name__ == _MLFLOWS for kind in type(error).__mro__)
+    mlflows = any(kind.__name__ in _MLFLOWS for kind in type(error).__mro__)
     if mlflows and OmegaConf.select(cfg, "logger.uri"):
         return SerError(
             f"logger.uri={cfg.logger.uri}: MLflow cannot work with it ({error}). Give a database "
             "such as sqlite:///FILE.db, or the address of a server that runs, or leave it out."
+        )
+    if mlflows and any(word in str(error) for word in _OF_THE_DATABASE):
+        database = Path(cfg.runs_root).absolute() / "mlflow.db"
+        return SerError(
+            f"{database}: MLflow cannot work with it ({str(error).splitlines()[0]}). If another "
+            "program holds it, wait or end that. If an older MLflow made it, copy it and run "
+            f"`mlflow db upgrade sqlite:///{database}`. If it is damaged, or is not the one that "
+            "the run began with, put that one's copy there, or move it away and start a new run: "
+            "the run folders keep their figures."
         )
     if isinstance(error, MissingMandatoryValue):
         return SerError(

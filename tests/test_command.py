@@ -28,6 +28,9 @@ def main(cfg):
     if cfg.seed == 5:
         from mlflow import MlflowClient
         MlflowClient(cfg.logger.uri or "folder").search_experiments()
+    if cfg.seed in (8, 9):
+        from ser.run import tracker_of
+        tracker_of(cfg).client.get_run("0" * 32)
     return 0.5
 
 main()
@@ -77,6 +80,19 @@ def test_a_folder_that_cannot_be_written_and_a_store_that_mlflow_refuses_are_nam
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("\nerror: logger.uri=folder: MLflow cannot work with it (")
     assert run_script(tmp_path, "seed=5").returncode == 1  # not the user's choice: not hidden
+
+
+def test_a_database_that_is_damaged_or_another_is_named(tmp_path):
+    database = tmp_path / "mlflow.db"
+    done = run_script(tmp_path, "seed=8")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(
+        f"\nerror: {database}: MLflow cannot work with it (Run with id=00"
+    )
+    database.write_bytes(b"garbage" * 1000)
+    done = run_script(tmp_path, "seed=9")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "file is not a database). If another program holds it, wait" in done.stderr
 
 
 def test_a_multirun_does_the_other_jobs_first(tmp_path):
