@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,7 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
 def _run(script: Callable[[], Any], config_name: str) -> None:
     """Run a script to its exit status; Hydra raises what it refuses, and leaves the words to us."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that MLflow hears of it, too
     try:
         script()
         sys.stdout.flush()

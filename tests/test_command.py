@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ser.errors import INTERRUPTED
+
 SCRIPT = """
+import os, signal
 from ser.config import command, given_overrides
 from ser.errors import SerError
 
@@ -28,6 +31,11 @@ def main(cfg):
     if cfg.seed == 5:
         from mlflow import MlflowClient
         MlflowClient(cfg.logger.uri or "folder").search_experiments()
+    if cfg.seed == 15:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            print("told MLflow")
     if cfg.seed in (8, 9):
         from ser.run import tracker_of
         tracker_of(cfg).client.get_run("0" * 32)
@@ -80,6 +88,12 @@ def test_a_folder_that_cannot_be_written_and_a_store_that_mlflow_refuses_are_nam
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("\nerror: logger.uri=folder: MLflow cannot work with it (")
     assert run_script(tmp_path, "seed=5").returncode == 1  # not the user's choice: not hidden
+
+
+def test_a_request_to_end_is_heard_as_ctrl_c_is(tmp_path):
+    done = run_script(tmp_path, "seed=15")
+    assert done.returncode == INTERRUPTED and "Traceback" not in done.stderr
+    assert done.stdout.endswith("told MLflow\n")
 
 
 def test_a_database_that_is_damaged_or_another_is_named(tmp_path):
