@@ -1,7 +1,5 @@
 """What lands in MLflow, read back through MLflow's own client."""
 
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -236,27 +234,6 @@ def test_several_first_runs_may_start_at_the_same_moment(tmp_path):
     assert len(client.search_runs([experiment])) == 3
 
 
-def test_a_first_run_killed_while_mlflow_made_its_tables_does_not_spoil_the_next(
-    tmp_path, monkeypatch
-):
-    from mlflow.store.db import utils
-
-    def killed(engine):
-        with engine.begin() as connection:  # what a later version of the tables adds
-            connection.exec_driver_sql("CREATE TABLE review_queues (name TEXT)")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if child == 0:
-        monkeypatch.setattr(utils, "_upgrade_db", killed)
-        Tracker(tmp_path, "x", None).start("a", {})
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert (tmp_path / "mlflow.db.part").is_file()
-    store = Tracker(tmp_path, "x", None)
-    store.finish(store.start("b", {}), "FINISHED")
-    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.lock"}
-
-
 def test_the_end_of_training_is_not_yet_the_end_of_the_run(tracker):
     run_id = tracker.start("first", {})
     tracker.logger(run_id).finalize("success")
@@ -280,21 +257,6 @@ def test_a_step_that_a_resume_repeats_is_logged_once(tracker):
     for _ in range(2):
         tracker.log_metrics(run_id, {"test/uar": 0.5})
     assert len(tracker.client.get_metric_history(run_id, "test/uar")) == 1
-
-
-def test_no_run_of_a_large_sweep_is_left_out(tracker, monkeypatch):
-    from mlflow import MlflowClient
-
-    asked: list[int] = []
-    search = MlflowClient.search_runs
-
-    def search_runs(*arguments, **options):
-        asked.append(options["max_results"])
-        return search(*arguments, **options)
-
-    monkeypatch.setattr(MlflowClient, "search_runs", search_runs)
-    assert tracker.children("many").empty
-    assert asked[0] >= 91 * 5 * 3  # CREMA-D's speakers, each in turn; five arms; three seeds
 
 
 def test_an_error_of_the_database_is_raised_and_not_printed_as_well(tmp_path, capfd):
