@@ -1,5 +1,6 @@
 """What lands in MLflow, read back through MLflow's own client."""
 
+import os
 import sqlite3
 import subprocess
 import sys
