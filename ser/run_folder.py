@@ -135,11 +135,9 @@ class RunFolder:
             raise SerError(
                 f"{self.path}: another process is writing this run. Wait for it or end it first."
             ) from error
-        for left in (
-            *self.path.glob("*.part"),
-            *self.checkpoints.glob("*.part"),
-        ):  # by a killed run
-            left.unlink()
+        for place in (self.path, self.checkpoints):
+            for left in place.glob("*.part"):  # of a killed run
+                left.unlink()
         writer = logging.FileHandler(self.path / "train.log", encoding="utf-8")
         writer.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logging.getLogger("ser").addHandler(writer)
