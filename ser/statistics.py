@@ -21,7 +21,7 @@ Metric = Callable[[Counts], float]
 N_DRAWS = 2000  # the 2.5 % point then moves by a hundredth of the interval from seed to seed
 LEVEL = 0.95
 WHOLE_FROM = 10  # with fewer, whole speakers give too few different draws
-FEW_SPEAKERS = 10  # so few or fewer: the intervals are too narrow (`bootstrap_interval`)
+FEW_SPEAKERS = 10  # so few or fewer: the intervals are too narrow (`draw_clips`)
 
 
 class Interval(NamedTuple):
