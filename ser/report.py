@@ -148,17 +148,18 @@ def markdown(cells: pd.DataFrame) -> str:
 def _figure_cells(figures: Mapping[str, float]) -> pd.DataFrame:
     """One row for all clips and one a group (corpus, sex, without TESS), a column a figure.
 
-    A corpus alone has no row: it is all clips again.
+    The only corpus and the only sex have no row where they are all clips again.
     """
-    one_corpus = sum(key.startswith("corpus/") and key.endswith("/uar") for key in figures) == 1
     rows = {"all clips": {label: figure_cell(figures.get(key)) for key, label in OVERALL.items()}}
     for key, figure in figures.items():
         group, _, metric = key.rpartition("/")
-        if one_corpus and group.startswith("corpus/"):
-            continue
         if group.startswith(GROUPS) and metric in OVERALL:
             label = GROUP_LABELS.get(group, group.replace("/", " "))
             rows.setdefault(label, {})[OVERALL[metric]] = figure_cell(figure)
+    for kind in ("corpus ", "sex "):
+        named = [label for label in rows if label.startswith(kind)]
+        if len(named) == 1 and rows[named[0]].items() <= rows["all clips"].items():
+            del rows[named[0]]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(OVERALL.values()))
     return table.fillna("").rename_axis("").reset_index()
 

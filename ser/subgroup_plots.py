@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 ROW_IN, HEAD_IN = 0.27, 1.9  # height of a row; of title, axis and legend
 LABEL_CHARACTERS = 34
 DASHES = (0, (2, 1.5))
+WORSE, BETTER, NEITHER = "worse than the rest", "better than the rest", "interval holds zero"
+COLOURS = {WORSE: MARK_COLOUR, BETTER: VAL_COLOUR, NEITHER: TRAIN_COLOUR}
+BY_CLIPS, CONFOUNDED = "clips drawn, one speaker", "confounded group"
 SHOWN = 12  # groups of an attribute: the lowest and the highest
 
 
@@ -28,6 +31,7 @@ def subgroups_figure(table: pd.DataFrame, title: str) -> "Figure":
     figure = new_figure(9.0, ROW_IN * max(n_rows, 4) + HEAD_IN, f"{title}\nrecall gap by group")
     axes = figure.subplots()
     place, ticks, names = 0.0, [], []
+    drawn: set[str] = set()
     for attribute, rows in parts:
         shown = extremes(rows, SHOWN)
         note = f" ({len(shown)} of {len(rows)}: the extremes)" if len(shown) < len(rows) else ""
@@ -38,11 +42,12 @@ def subgroups_figure(table: pd.DataFrame, title: str) -> "Figure":
         axes.axhspan(place - 0.5, place + 0.5, color="#f0f0f0", linewidth=0)
         for _, row in shown.iterrows():
             place += 1
-            _interval(axes, place, row)
+            drawn |= _interval(axes, place, row)
             ticks.append(place)
             names.append(f"{_shortened(str(row['group']))}  ({row['clips']:,})")
         place += 1
     _finish(axes, ticks, names, place)
+    _legend(figure, drawn)
     return figure
 
 
@@ -52,18 +57,18 @@ def extremes(rows: pd.DataFrame, most: int) -> pd.DataFrame:
     return rows if len(rows) <= most else pd.concat([rows.head(half), rows.tail(most - half)])
 
 
-def _interval(axes: "Axes", place: float, row: "pd.Series[Any]") -> None:
+def _interval(axes: "Axes", place: float, row: "pd.Series[Any]") -> set[str]:
+    """A dot and a line; gives what the legend has to tell of them."""
     gap, low, high = (100 * float(row[name]) for name in ("gap", "gap_low", "gap_high"))
-    colour = MARK_COLOUR if high < 0 else VAL_COLOUR if low > 0 else TRAIN_COLOUR
-    style = "-" if row["resampled"] == "speakers" else DASHES
+    told = WORSE if high < 0 else BETTER if low > 0 else NEITHER
+    colour, style = COLOURS[told], "-" if row["resampled"] == "speakers" else DASHES
     axes.plot([low, high], [place, place], color=colour, linewidth=2, linestyle=style)
     face = "white" if row["confounded_with"] else colour
     axes.plot(gap, place, "o", color=colour, markerfacecolor=face, markersize=6.5, zorder=4)
+    return {told, *[BY_CLIPS] * (style == DASHES), *[CONFOUNDED] * bool(row["confounded_with"])}
 
 
 def _finish(axes: "Axes", ticks: list[float], names: list[str], end: float) -> None:
-    from matplotlib.lines import Line2D
-
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(ticks, names, fontsize=9)
     axes.tick_params(axis="y", length=0)
@@ -74,19 +79,23 @@ def _finish(axes: "Axes", ticks: list[float], names: list[str], end: float) -> N
     unframed(axes)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-    handles = [
-        Line2D([], [], color=MARK_COLOUR, marker="o", label="worse than the rest"),
-        Line2D([], [], color=VAL_COLOUR, marker="o", label="better"),
-        Line2D([], [], color=TRAIN_COLOUR, marker="o", label="interval holds zero"),
-        Line2D([], [], color="black", linestyle=DASHES, label="clips drawn, one speaker"),
-        Line2D(
-            [], [], color="black", marker="o", markerfacecolor="white", linestyle="",
-            label="confounded group",
-        ),
-    ]  # fmt: skip
-    axes.figure.legend(
-        handles=handles, loc="outside lower center", ncols=5, fontsize=9, frameon=False
-    )
+
+
+def _legend(figure: "Figure", drawn: set[str]) -> None:
+    """What is drawn, and nothing else."""
+    from matplotlib.lines import Line2D
+
+    hollow = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
+    looks: dict[str, dict[str, Any]] = {
+        **{told: {"color": colour, "marker": "o"} for told, colour in COLOURS.items()},
+        BY_CLIPS: {"color": "black", "linestyle": DASHES},
+        CONFOUNDED: {"color": "black", **hollow},
+    }
+    handles = [Line2D([], [], label=told, **look) for told, look in looks.items() if told in drawn]
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=5, fontsize=9, frameon=False
+        )
 
 
 def _shortened(name: str) -> str:

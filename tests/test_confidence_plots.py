@@ -131,6 +131,16 @@ def test_groups_are_named_and_long_lists_cut_to_their_extremes():
     assert "recall minus that of all other clips (percentage points" in text
 
 
+def test_the_legend_tells_what_is_drawn_and_nothing_else():
+    everything = ["worse than the rest", "better than the rest", "interval holds zero"]
+    everything += ["clips drawn, one speaker", "confounded group"]
+    (legend,) = subgroups_figure(groups(11), "a run").legends
+    assert [text.get_text() for text in legend.get_texts()] == everything
+    few = groups(30).iloc[16:18].assign(resampled="speakers")  # gaps about zero
+    (legend,) = subgroups_figure(few, "a run").legends
+    assert [text.get_text() for text in legend.get_texts()] == ["interval holds zero"]
+
+
 def test_extremes_are_the_first_and_last():
     assert extremes(groups(30).iloc[2:], 4)["group"].tolist() == [
         "actor 00", "actor 01", "actor 28", "actor 29",

@@ -193,3 +193,10 @@ def test_a_corpus_alone_is_not_all_clips_once_more(corpora: tuple[str, ...]) -> 
     rows = [line.split("|")[1].strip() for line in report.headline(figures).splitlines()[4:]]
     assert rows[0] == "all clips"
     assert ("corpus tess" in rows) == (len(corpora) > 1)
+    assert ("sex female" in rows) == (len(corpora) > 1)
+
+
+def test_the_only_sex_has_its_row_where_others_are_not_known() -> None:
+    table = predictions().assign(sex=["male", None, None, None])
+    figures = {f"test/{k}": v for k, v in metrics.score_groups(table, CLASSES).items()}
+    assert "| sex male " in report.headline(figures)
