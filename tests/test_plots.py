@@ -83,6 +83,15 @@ def test_a_title_is_cut_at_joints_of_names_only(title: str, lines: list[str]) ->
     check_nothing_is_cut_off(figure)
 
 
+def test_what_a_title_counts_stays_together() -> None:
+    figure = plots.new_figure(
+        6, 2, "ensemble-ravdess-luna5-f0-s0 on emodb: 454 clips of 10 speakers"
+    )
+    cut = ["ensemble-ravdess-luna5-f0-s0 on emodb:", "454 clips of 10 speakers"]
+    assert figure.get_suptitle().splitlines() == cut
+    assert len(plots.new_figure(9, 2, " ".join(cut)).get_suptitle().splitlines()) == 1
+
+
 def test_a_long_title_takes_nothing_of_the_figure() -> None:
     words = "an ensemble of many arms on ravdess tess crema_d emodb with seven classes, " * 6
     short, long = (plots.confusion_figure(counts_of(4), CLASSES[:4], w, {}) for w in ("x", words))
