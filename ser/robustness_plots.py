@@ -92,7 +92,7 @@ def _draw_lines(axes: "Axes", rows: pd.DataFrame) -> None:
             axes.plot(x, line["before"], color=colour, ls=":", marker="o", mfc="white", ms=4)
     axes.set_xlim(-0.5, len(steps) - 0.5)
     axes.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
-    if len(families) > 1:
+    if set(families) & set(COLOURS):  # the panel's name does not say which noise
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(families), frameon=False,
             fontsize=9, columnspacing=1.0, handletextpad=0.4,

@@ -84,6 +84,14 @@ def test_of_one_run_the_surest_mistakes_come_first(runs) -> None:
     assert page.count_wrong({"run1": runs["run1"]})["id"].tolist() == ["tess/a", "tess/d", "tess/c"]
 
 
+@pytest.mark.parametrize("n_runs", [1, 2])
+def test_runs_are_listed_where_the_heading_cannot_name_them(runs, n_runs: int) -> None:
+    some = dict(list(runs.items())[:n_runs])
+    html = page.clips_page(some, 10, "Mistakes", synthetic=False)
+    assert (f"Runs: {', '.join(some)}</p>" in html) == (n_runs > 1)
+    assert "Run: " not in html
+
+
 def test_runs_on_other_classes_are_refused(runs) -> None:
     runs["other"] = runs["run1"].rename(columns={"probability_sad": "probability_calm"})
     with pytest.raises(SerError, match="other knows happy, calm, angry, but run1 knows"):

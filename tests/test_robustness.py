@@ -91,6 +91,7 @@ def test_the_figure_has_a_panel_for_each_kind_and_the_clean_line(table):
     drawn = noise.containers[0].lines[0]
     assert drawn.get_ydata().tolist() == pytest.approx([0.8, 0.5])
     assert [tick.get_text() for tick in noise.get_xticklabels()] == ["20", "0"]
+    assert [text.get_text() for text in noise.get_legend().get_texts()] == ["white"]
     assert [tick.get_text() for tick in other.get_xticklabels()] == ["telephone"]
 
 
