@@ -44,11 +44,11 @@ def wrapped(line: str, most_in: float, points: float, weight: str = "normal") ->
 def title_lines(title: str, most_in: float) -> tuple[list[str], float]:
     """A bold title cut to a width, and its points: fewer where one word is wider than that.
 
-    A line that is too long ends after its last colon first: what is counted stays together.
+    A line that is too long ends after its first colon first: what is counted stays together.
     """
     given = []
     for line in title.splitlines():
-        head, colon, tail = line.rpartition(": ")
+        head, colon, tail = line.partition(": ")
         whole = not colon or text_width_in(line, TITLE_POINTS, "bold") <= most_in
         given += [line] if whole else [f"{head}:", tail]
     lines = "\n".join(wrapped(line, most_in, TITLE_POINTS, "bold") for line in given).splitlines()

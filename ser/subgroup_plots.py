@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ROW_IN, HEAD_IN = 0.27, 1.9  # height of a row; of title, axis and legend
 LABEL_CHARACTERS = 34
 DASHES = (0, (2, 1.5))
-WORSE, BETTER, NEITHER = "worse than the rest", "better than the rest", "interval holds zero"
+WORSE, BETTER, NEITHER = "worse than the rest", "better", "interval holds zero"
 COLOURS = {WORSE: MARK_COLOUR, BETTER: VAL_COLOUR, NEITHER: TRAIN_COLOUR}
 BY_CLIPS, CONFOUNDED = "clips drawn, one speaker", "confounded group"
 SHOWN = 12  # groups of an attribute: the lowest and the highest

@@ -89,6 +89,8 @@ def test_what_a_title_counts_stays_together() -> None:
     )
     cut = ["ensemble-ravdess-luna5-f0-s0 on emodb:", "454 clips of 10 speakers"]
     assert figure.get_suptitle().splitlines() == cut
+    weights = "ensemble-ravdess-luna5-f0-s0: learned layer weights (bars: mean of 4 heads)"
+    assert plots.new_figure(6, 2, weights).get_suptitle() == weights.replace(": ", ":\n", 1)
     assert len(plots.new_figure(9, 2, " ".join(cut)).get_suptitle().splitlines()) == 1
 
 
