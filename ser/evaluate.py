@@ -1,6 +1,7 @@
 """Score a finished run again: on its own clips, or on another corpus."""
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from ser.run_folder import RunFolder, find_run
 from ser.scored_clips import ScoredClips, other_clips, own_clips
 from ser.scoring import figures_of, predict_clips, write_predictions
 
+MOMENT = re.compile(r"^[\d-]+_[\d-]+_")  # that a run began: the first part of its folder's name
 log = logging.getLogger(__name__)
 
 
@@ -196,7 +198,7 @@ def _log_evaluation(
     checkpoint: Path,
     told: Sequence[str],
 ) -> None:
-    """A run of its own, headed by what is `told`, the title first.
+    """A run of its own, headed by what is `told`, the title first; named without the moment.
 
     The clean clips of the own test part are in the training run already.
     """
@@ -216,7 +218,7 @@ def _log_evaluation(
         "run_folder": str(target.path.resolve()),
     }
     what = "robustness" if cfg.robustness is not None else "evaluation"
-    run_id = tracker.start(f"{what} {told[0]}", tags)
+    run_id = tracker.start(f"{what} {MOMENT.sub('', told[0])}", tags)
     with tracker.running(run_id):
         tracker.describe(run_id, "\n\n".join(told))
         tracker.log_metrics(run_id, metrics)
