@@ -168,8 +168,10 @@ class Tracker:
             self.client.log_batch(run_id, metrics=rows[start : start + 1000])
 
     def log_folder(self, run_id: str, folder: Path) -> None:
-        """Copy a run folder into the run's artifacts."""
-        self.client.log_artifacts(run_id, str(folder))
+        """Copy a run folder into the run's artifacts, but for the lock of who writes it."""
+        for path in sorted(folder.iterdir()):
+            if path.suffix != ".lock":
+                self.client.log_artifact(run_id, str(path))
 
     def finish(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED.

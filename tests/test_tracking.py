@@ -36,8 +36,11 @@ def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
     tracker.log_config(run_id, options)
     tracker.log_metrics(run_id, {"test/recall/ärger!": 0.5})
     tracker.log_metrics(run_id, {"test/uar": 0.25, **{f"many/{n}": n / 7 for n in range(1100)}})
-    (tmp_path / "config.yaml").write_text("seed: 0\n")
-    tracker.log_folder(run_id, tmp_path)
+    folder = tmp_path / "run"
+    (folder / "figures").mkdir(parents=True)
+    for name in ("config.yaml", "run.lock", "figures/curves.png"):
+        (folder / name).write_text("seed: 0\n")
+    tracker.log_folder(run_id, folder)
     tracker.log_table(run_id, "comparison.md", "| a |\n")
     tracker.finish(run_id, "FINISHED")
 
@@ -50,7 +53,9 @@ def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
     assert len(run.data.metrics) == 1101 and run.data.metrics["test/uar"] == 0.25
     assert run.data.metrics["many/1099"] == pytest.approx(157)
     files = {file.path for file in tracker.client.list_artifacts(run_id)}
-    assert files == {"config.yaml", "comparison.md"}
+    assert files == {"config.yaml", "comparison.md", "figures"}
+    (inner,) = tracker.client.list_artifacts(run_id, "figures")
+    assert inner.path == "figures/curves.png"
     assert run.info.artifact_uri.startswith((tracker.root / "artifacts").as_uri())
 
 
