@@ -79,7 +79,8 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     if own and folder is not None:
         _compare_with_training(folder, metrics, cfg.part)
     target = _results_folder(cfg, folder, checkpoint_path)
-    write_predictions(target.path, predictions, recognizer.classes, title, recognizer.abstain_below)
+    short = MOMENT.sub("", title)  # as in the figures of training
+    write_predictions(target.path, predictions, recognizer.classes, short, recognizer.abstain_below)
     with (target.path / "report.txt").open("a", encoding="utf-8") as report:
         report.writelines(f"\n{note.text}\n" for note in clips.notes)
     target.write_metrics(metrics)

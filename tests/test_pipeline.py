@@ -158,6 +158,7 @@ def test_what_the_model_had_heard_is_told_in_all_that_is_written(
     assert told in run.data.tags["mlflow.note.content"]
     assert "| all clips" in run.data.tags["mlflow.note.content"]
     assert run.info.run_name.startswith("evaluation tim-")
+    assert (folder.path / "subgroups.md").read_text().startswith("# Subgroups: tim-")
     assert ("known speakers too" in run.info.run_name) == (seen == "keep")
     assert f"{heard:.0f} of" * (seen == "keep") in transfer_text(tim_run.path)
     assert "known speakers" in transfer_text(tim_run.path)
