@@ -21,6 +21,8 @@ LEVEL_WINDOW_S = 0.025
 _OCTAVE_COST = 0.01
 """By octave below the highest: of two lags that fit alike the shorter is the period."""
 _FLOOR = 1e-9
+_BLOCK = 512
+"""Frames at a time: those of an hour at once took 8 GB."""
 
 
 class MfccProsody(Feature):
@@ -72,9 +74,17 @@ def pitch_of(
     waveform: Waveform, n_frames: int, hop_samples: int, sample_rate_hz: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Octaves from 175 Hz, and voicing from 0 to 1, of frames centred every hop: (frames,) each."""
-    size = round(PITCH_WINDOW_S * sample_rate_hz)
-    window = np.hanning(size)
-    frames = _frames(waveform, size, n_frames, hop_samples)
+    frames = _frames(waveform, round(PITCH_WINDOW_S * sample_rate_hz), n_frames, hop_samples)
+    blocks = (frames[at : at + _BLOCK] for at in range(0, n_frames, _BLOCK))
+    octaves, voicing = zip(*(_pitch(block, sample_rate_hz) for block in blocks), strict=True)
+    return np.concatenate(octaves), np.concatenate(voicing)
+
+
+def _pitch(
+    frames: npt.NDArray[np.float64], sample_rate_hz: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """As `pitch_of`, of frames (frames, size)."""
+    window = np.hanning(frames.shape[1])
     frames = frames - frames.mean(1, keepdims=True)
     lags = np.arange(int(sample_rate_hz / HIGHEST_HZ), int(sample_rate_hz / LOWEST_HZ) + 1)
     of_frames, of_window = (
@@ -83,7 +93,7 @@ def pitch_of(
     normalised = of_frames / (of_frames[:, :1] + _FLOOR) / (of_window / of_window[:, :1])
     score = normalised[:, 1:] - _OCTAVE_COST * np.log2(lags / lags[0])
     best = score.argmax(1).clip(1, len(lags) - 2)
-    before, peak, after = (score[np.arange(n_frames), best + step] for step in (-1, 0, 1))
+    before, peak, after = (score[np.arange(len(frames)), best + step] for step in (-1, 0, 1))
     bend = before - 2 * peak + after
     shift = 0.5 * (before - after) / np.where(bend < -_FLOOR, bend, -1)  # of the parabola's top
     period = (lags[best] + shift.clip(-1, 1)) / sample_rate_hz

@@ -1,5 +1,7 @@
 """Pitch, voicing and level of signals that are known, and librosa's YIN."""
 
+import tracemalloc
+
 import librosa
 import numpy as np
 import pytest
@@ -36,6 +38,17 @@ def test_noise_and_silence_are_unvoiced():
     noise = np.random.default_rng(0).normal(0, 0.1, RATE_HZ).astype(np.float32)
     assert np.median(pitch_of(noise, 32, HOP, RATE_HZ)[1]) < 0.4
     assert pitch_of(np.zeros(RATE_HZ, np.float32), 32, HOP, RATE_HZ)[1].max() == 0
+
+
+def test_a_long_clip_is_analysed_in_little_memory():
+    glide = voice_of(np.linspace(120, 300, RATE_HZ))
+    waveform = np.tile(glide, 240)  # it repeats every 125 frames: those of four seconds
+    tracemalloc.start()
+    pitch_and_voicing = np.stack(pitch_of(waveform, 7500, HOP, RATE_HZ))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * waveform.nbytes
+    np.testing.assert_array_equal(pitch_and_voicing[:, 127:-2], pitch_and_voicing[:, 2:-127])
 
 
 def test_level_is_decibels_of_full_scale():
