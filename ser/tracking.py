@@ -233,6 +233,12 @@ class Tracker:
         )
         return str(runs[0].info.run_id) if runs else None
 
+    def running_parents(self) -> set[str]:
+        """Ids of the parents that MLflow shows as running."""
+        asked = "tags.kind = 'parent' and attributes.status = 'RUNNING'"
+        runs = self.client.search_runs([self._experiment_id()], asked, max_results=MOST_RUNS)
+        return {run.info.run_id for run in runs}
+
     @contextmanager
     def parent(self, name: str, tags: Mapping[str, str], run_id: str | None) -> Iterator[str]:
         """A parent run, new or gone on with; runs started inside are its children."""

@@ -1,0 +1,51 @@
+"""How the parent of `train.py -m` stands in MLflow, whatever ends the program."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ser.errors import INTERRUPTED
+from ser.tracking import Tracker
+
+SCRIPT = """
+import os, signal
+from ser.config import command
+
+@command("train")
+def main(cfg):
+    if cfg.seed == 2:
+        raise RuntimeError("a bug")
+    if cfg.seed in (9, 15):
+        os.kill(os.getpid(), cfg.seed)
+    return 0.5
+
+main()
+"""
+
+
+def statuses(folder: Path, *words: str) -> tuple[int, list[str]]:
+    """How a multirun ended, and how all of this folder stand in MLflow, the newest first."""
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, folder / "script.py", "-m", *words, f"runs_root={folder}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    tracker = Tracker(folder, "ser", None)
+    runs = tracker.client.search_runs([tracker._experiment_id()])
+    return done.returncode, [run.info.status for run in runs]
+
+
+def test_the_parent_ends_as_the_program_did_or_as_killed_once_another_begins(tmp_path):
+    assert statuses(tmp_path, "seed=0,9") == (-9, ["RUNNING"])
+    assert statuses(tmp_path, "seed=15,0") == (INTERRUPTED, ["KILLED", "KILLED"])
+    assert statuses(tmp_path, "seed=2") == (1, ["FAILED", "KILLED", "KILLED"])
+    assert not list(tmp_path.glob("multirun-*.lock"))
+
+
+def test_a_parent_whose_process_lives_stays_as_it_is(tracker):
+    from filelock import FileLock
+
+    from ser.multirun import close_killed
+
+    with tracker.parent("alive", {"kind": "parent"}, None) as parent:
+        with FileLock(tracker.root / f"multirun-{parent}.lock"):
+            close_killed(tracker)
+        assert tracker.status(parent) == "RUNNING"
