@@ -17,7 +17,7 @@ from ser.data import EmotionDataModule
 from ser.features import Feature
 from ser.models.base import EmotionModel
 from ser.run_folder import RunFolder
-from ser.scoring import write_curves
+from ser.scoring import hearing_ctrl_c, write_curves
 from ser.task import EmotionClassifier
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def fit(
     if not task.model.trainable:
         trainer = build_trainer(cfg, [], logger)
         task.model.adapt(data.val_dataloader)
-        trainer.validate(task, data.val_dataloader(), verbose=False)
+        with hearing_ctrl_c():
+            trainer.validate(task, data.val_dataloader(), verbose=False)
         trainer.save_checkpoint(folder.kept)
         return task, 0
     choice = {"monitor": cfg.monitor.metric, "mode": cfg.monitor.mode, "keep": cfg.keep}
@@ -117,10 +118,8 @@ def _run(trainer: pl.Trainer, task: EmotionClassifier, data: EmotionDataModule, 
     resumed = last if last.is_file() else None
     if resumed is not None:
         load_checkpoint(resumed)  # a clear error for a damaged file
-    try:
+    with hearing_ctrl_c():
         trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=resumed)
-    except SystemExit as error:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from error
 
 
 def build_task(job: Job, model: EmotionModel, data: EmotionDataModule) -> EmotionClassifier:

@@ -1,7 +1,8 @@
 """A model's answers on one part of the clips: predictions, figures, pictures."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ CLIP_COLUMNS = [
 ]  # fmt: skip
 
 
+@contextmanager
+def hearing_ctrl_c() -> Iterator[None]:
+    """Around what Lightning runs: it makes SystemExit of Ctrl-C, which is shown as a failure."""
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+
+
 def predict_clips(
     trainer: pl.Trainer,
     task: pl.LightningModule,
@@ -43,7 +53,8 @@ def predict_clips(
     model: Any = task.model
     if model.adapts:
         model.adapt(lambda: loader)
-    outputs: Any = trainer.predict(task, loader)
+    with hearing_ctrl_c():
+        outputs: Any = trainer.predict(task, loader)
     rows = torch.cat([index for index, _, _ in outputs]).cpu().numpy()
     probabilities = torch.cat([p for _, _, p in outputs]).cpu().numpy()
     if wrong := int((~np.isfinite(probabilities).all(1)).sum()):

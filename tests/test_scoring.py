@@ -1,5 +1,7 @@
 """From batches to a table of predictions, its figures and its files."""
 
+import os
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,6 +79,19 @@ def test_probabilities_that_are_no_numbers_are_refused(table, value):
     broken[1, 2] = value
     with pytest.raises(SerError, match=r"^SimpleNamespace gave 1 of 4 clips prob"):
         answered(table, broken)
+
+
+def test_ctrl_c_in_the_midst_of_scoring_is_no_failure(table, monkeypatch):
+    def step(self, batch, batch_idx):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Known, "predict_step", step)
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            answered(table, PROBABILITIES)
+    finally:
+        signal.signal(signal.SIGINT, heard)  # Lightning leaves it ignored
 
 
 def test_each_clip_gets_its_own_answer(predictions):
