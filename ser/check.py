@@ -15,7 +15,7 @@ from ser.corpora.files import audio_files
 from ser.corpora.folder import Folder
 from ser.errors import SerError
 from ser.labels import NATIVE, classes_of
-from ser.manifest import KNOWN, survey, usable
+from ser.manifest import KNOWN, long_note, survey, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Report:
     by_speaker: tuple[Count, ...]
     hours: float
     rates_hz: tuple[int, ...]
-    n_stereo: int
+    n_mixed: int
     problems: tuple[tuple[Path, str], ...]
     n_unnamed: int
     """Problem files whose name or manifest row gives no clip, so that `clips` counts none."""
@@ -140,7 +140,7 @@ def render(report: Report) -> RenderableType:
     head = (
         f"{report.title} in {report.root} ({report.licence})\n"
         f"{report.hours:.2f} h usable; {''.join(f'{rate} Hz, ' for rate in report.rates_hz)}"
-        f"{report.n_stereo} clips in stereo (mixed down)"
+        f"clips of several channels (mixed down): {report.n_mixed}"
     )
     return Group(
         Text(head),
@@ -192,14 +192,14 @@ def _report(corpus: Corpus, table: pd.DataFrame, notes: tuple[str, ...]) -> Repo
         ),
         hours=float(good["duration_s"].sum()) / 3600,
         rates_hz=tuple(sorted({int(rate) for rate in good["sample_rate_hz"]})),
-        n_stereo=int((good["channels"] > 1).sum()),
+        n_mixed=int((good["channels"] > 1).sum()),
         problems=tuple(
             (Path(path), reason)
             for path, reason in zip(problems["path"], problems["problem"], strict=True)
         ),
         n_unnamed=int((~understood).sum()),
         n_copies=int(understood.sum()) - len(named),
-        notes=notes,
+        notes=(*notes, *long_note(good)),
     )
 
 

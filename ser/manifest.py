@@ -41,6 +41,9 @@ COLUMNS = (
 KNOWN = "known fault: "
 """How a problem begins that the corpus was published with; `strict` does not mind those."""
 
+LONG_S = 60
+"""Far longer than any clip of the corpora: an utterance lasts seconds."""
+
 _TYPES = {
     **dict.fromkeys(COLUMNS, "str"),
     "age": "Int64",
@@ -102,6 +105,18 @@ def survey(corpora: Sequence[Corpus], cache_folder: Path, *, progress: bool = Tr
 def usable(manifest: pd.DataFrame) -> pd.DataFrame:
     """The clips without a problem, with a fresh index."""
     return manifest[manifest["problem"] == ""].reset_index(drop=True)
+
+
+def long_note(clips: pd.DataFrame) -> tuple[str, ...]:
+    """What is to be said of the usable clips that last over a minute; nothing where none does."""
+    long = clips[clips["duration_s"] > LONG_S].sort_values("duration_s", ascending=False)
+    if long.empty:
+        return ()
+    first = f"{long['path'].iloc[0]}, {long['duration_s'].iloc[0]:.0f} s"
+    return (
+        f"{len(long)} clip{'s' * (len(long) > 1)} over {LONG_S} s (longest: {first}): each counts "
+        "as one clip with one label, and takes memory by its length: cut it into utterances",
+    )
 
 
 def fingerprint(manifest: pd.DataFrame) -> str:
@@ -233,6 +248,8 @@ def _report(table: pd.DataFrame, corpora: Sequence[Corpus], *, strict: bool) -> 
             len(surprising),
             _name(surprising),
         )
+    for note in long_note(usable(table)):
+        _log.warning("manifest: %s", note)
     if n_usable == 0:
         raise SerError(f"No clip of {names} is usable: {_name(problems)}.")
 

@@ -15,11 +15,11 @@ from ser.calibration import Flags, apply_temperature, is_uncertain
 from ser.data import PADDED, pad
 from ser.errors import SerError
 from ser.features import Feature
+from ser.manifest import LONG_S
 from ser.models.base import EmotionModel
 
 log = logging.getLogger(__name__)
 
-LONG_S = 60  # far longer than any clip of the corpora
 LONG = (
     "warning: %s lasts %.0f s and gets one answer for its whole length, though training clips last "
     "seconds: cut it into utterances first. Further files as long are not told of."

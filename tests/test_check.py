@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import synthetic
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.console import Console
 from ser.check import check_corpora, corpora_at, render
 from ser.corpora import CORPORA
 from ser.errors import SerError
+from ser.manifest import build_manifest
 
 
 def check(name, root, cache):
@@ -41,7 +43,20 @@ def test_all_pointers_are_reported_and_not_raised(tmp_path):
     report, text = check("crema_d", tmp_path / "r", tmp_path / "cache")
     assert report.clips.usable == 0 and len(report.problems) == len(paths)
     assert text.count("git-lfs pointer") == len(paths)
-    assert "\n0.00 h usable; 0 clips in stereo (mixed down)\n" in text
+    assert "\n0.00 h usable; clips of several channels (mixed down): 0\n" in text
+
+
+def test_a_clip_of_minutes_is_told_of(tmp_path, caplog):
+    paths = synthetic.write_corpus("folder", tmp_path / "r")
+    long = np.tile(
+        synthetic.tone("long"), 61 * synthetic.RATE_HZ // len(synthetic.tone("long")) + 1
+    )
+    synthetic.write_clip(paths[0], long)
+    report, text = check("folder", tmp_path / "r", tmp_path / "cache")
+    told = f"1 clip over 60 s (longest: {paths[0]}, {len(long) / synthetic.RATE_HZ:.0f} s)"
+    assert told in report.notes[-1] and "1 clip over 60 s" in text
+    build_manifest([CORPORA["folder"](tmp_path / "r")], tmp_path / "cache", progress=False)
+    assert f"manifest: {told}" in caplog.text
 
 
 def test_a_corpus_without_published_counts(tmp_path):
