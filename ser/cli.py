@@ -72,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _of_the_disk(error: OSError) -> SerError | None:
     """What the user is told of a disk or a folder; None where the error is none of theirs."""
     if error.errno in FULL:
-        at = error.filename or Path.cwd()
+        at = f"{error.filename}: " if error.filename else ""  # the system does not always say
         return SerError(
-            f"{at}: no space is left on the disk. Free some and run the same command again, or "
+            f"{at}no space is left on the disk. Free some and run the same command again, or "
             "name a folder on another disk."
         )
     if error.errno in REFUSED and error.filename:

@@ -168,7 +168,7 @@ def raising(error: BaseException) -> Callable[..., None]:
     ("error", "text"),
     [
         (OSError(errno.ENOSPC, "No space", "kept/x.part"), "kept/x.part: no space is left on the"),
-        (OSError(errno.ENOSPC, "No space"), "no space is left on the disk. Free some"),
+        (OSError(errno.ENOSPC, "No space"), "error: no space is left on the disk. Free some"),
         (OSError(errno.EROFS, "Read-only", "kept"), "kept cannot be opened or written (Read-only)"),
     ],
 )
