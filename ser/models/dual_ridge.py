@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ser.errors import SerError
 from ser.models.least_squares import Regression
+from ser.onednn import linear
 
 
 class DualRidge:
@@ -30,7 +31,7 @@ class DualRidge:
     def __init__(self, inputs: Tensor, regression: Regression) -> None:
         self.inputs, self.regression = inputs, regression
         one_hot, weight = regression.one_hot, regression.weight[:, None]
-        self.gram = (inputs @ inputs.T).double()
+        self.gram = linear(inputs, inputs).double()
         self.ease = regression.penalty / weight
         system = self.gram.clone()
         system.diagonal().add_(self.ease[:, 0])

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ser.models.least_squares import Regression
+from ser.onednn import linear
 
 _ROWS = 8_192  # clips whose products are summed in float32 before they join the others in float64
 
@@ -43,7 +44,7 @@ class PrimalRidge:
             number += share.sum(0)
             first += share.float().T @ rows
             rows = rows * weight.sqrt().float()
-            second += rows.T @ rows
+            second += linear(rows.T, rows.T)
         return [number, first, second]
 
     def _solve(self, sums: list[Tensor], others: Tensor) -> tuple[Tensor, Tensor]:
