@@ -51,7 +51,7 @@ def test_the_edge_windows_mute_what_there_is() -> None:
 
 
 def test_the_curve_peaks_where_the_model_listens(tmp_path: Path) -> None:
-    path = synthetic.write_clip(tmp_path / "a.wav", 0.99 * np.ones(2 * RATE_HZ))
+    path = synthetic.write_clip(tmp_path / "a.wav", 0.99 * np.tile([1, -1], RATE_HZ))
     listener = Listener()
     curve = saliency_of(listener, path)  # type: ignore[arg-type]  # all that it asks of one
     assert curve.emotion == "angry"
