@@ -1,7 +1,6 @@
 """Score a finished run again: on its own clips, or on another corpus."""
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,10 @@ from ser.recognizer import load_recognizer
 from ser.report import part_markdown, render_results
 from ser.robustness import babble_clips, score_robustness
 from ser.run import tracker_of
-from ser.run_folder import RunFolder, find_run
+from ser.run_folder import RunFolder, find_run, without_moment
 from ser.scored_clips import ScoredClips, other_clips, own_clips
 from ser.scoring import figures_of, predict_clips, write_predictions
 
-MOMENT = re.compile(r"^[\d-]+_[\d-]+_")  # that a run began: the first part of its folder's name
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +77,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     if own and folder is not None:
         _compare_with_training(folder, metrics, cfg.part)
     target = _results_folder(cfg, folder, checkpoint_path)
-    short = MOMENT.sub("", title)  # as in the figures of training
+    short = without_moment(title)  # as in the figures of training
     write_predictions(target.path, predictions, recognizer.classes, short, recognizer.abstain_below)
     with (target.path / "report.txt").open("a", encoding="utf-8") as report:
         report.writelines(f"\n{note.text}\n" for note in clips.notes)
@@ -219,7 +217,7 @@ def _log_evaluation(
         "run_folder": str(target.path.resolve()),
     }
     what = "robustness" if cfg.robustness is not None else "evaluation"
-    run_id = tracker.start(f"{what} {MOMENT.sub('', told[0])}", tags)
+    run_id = tracker.start(f"{what} {without_moment(told[0])}", tags)
     with tracker.running(run_id):
         tracker.describe(run_id, "\n\n".join(told))
         tracker.log_metrics(run_id, metrics)

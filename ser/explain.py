@@ -38,7 +38,7 @@ from ser.plots import layer_weights_figure, recall_figure, scale_weights_figure
 from ser.predict import Recognizer
 from ser.recognizer import load_recognizer
 from ser.report import clips_and_speakers
-from ser.run_folder import RunFolder, write_text
+from ser.run_folder import RunFolder, without_moment, write_text
 from ser.saliency import saliency_of
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def _open(folder: RunFolder, encoder_path: str | None) -> Explained:
 
 def _short(folder: RunFolder) -> str:
     """The run's name without the moment it began."""
-    return folder.path.resolve().name.split("_", 2)[-1]
+    return without_moment(folder.path.resolve().name)
 
 
 def _named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:

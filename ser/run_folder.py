@@ -20,6 +20,8 @@ from ser.tables import DAMAGED, read_table
 
 log = logging.getLogger(__name__)
 
+_MOMENT = re.compile(r"^[\d-]+_[\d-]+_")
+
 _COPY = "Restore it from the artifacts that MLflow keeps of a finished run, or train again."
 _STATE = {"run_id", "status"}
 _SECTIONS = ("dataset", "split", "feature", "model", "cache_root", "loader")
@@ -147,6 +149,11 @@ class RunFolder:
             logging.getLogger("ser").removeHandler(writer)
             writer.close()
             lock.release()
+
+
+def without_moment(name: str) -> str:
+    """A run folder's name, or a title that begins by it, without the moment that the run began."""
+    return _MOMENT.sub("", name)
 
 
 def create_run_folder(runs: Path, name: str) -> RunFolder:

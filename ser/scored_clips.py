@@ -81,8 +81,7 @@ def other_clips(
         left = f"{counted(len(clips), 'clip')} of {emotion} {'is' if len(clips) == 1 else 'are'}"
         text = f"{left} left out: the model has no such class."
         notes.append(Note(f"left_out/{emotion}", len(clips), text))
-    for note in notes:
-        log.info(note.text)
+        log.info(text)
     table = table.assign(label=label)[known]
     if table.empty:
         raise SerError(

@@ -30,7 +30,7 @@ class DualRidge:
 
     def __init__(self, inputs: Tensor, regression: Regression) -> None:
         self.inputs, self.regression = inputs, regression
-        one_hot, weight = regression.one_hot, regression.weight[:, None]
+        one_hot, weight = regression.one_hot, regression.clip_weight[:, None]
         self.gram = linear(inputs, inputs).double()
         self.ease = regression.penalty / weight
         system = self.gram.clone()
@@ -78,7 +78,7 @@ class DualRidge:
         task = self.regression
         others = task.others(fold)
         means = torch.eye(len(task.mixture), dtype=torch.float64)[others]
-        total = task.weight @ task.one_hot
+        total = task.clip_weight @ task.one_hot
         if lost is None:
             return torch.cat([means, -task.mixture[others] / total.clamp(min=1e-12)], 1)
         shares = task.mixture[others] / (total - lost).clamp(min=1e-12)

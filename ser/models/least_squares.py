@@ -17,7 +17,7 @@ class Regression:
     Args:
         target: class of each clip (clips,); regressed is +1 for it and -1 for the others.
         speaker: number of each clip's speaker, from 0 (clips,).
-        clip_weight: weight of each clip in the squared error (clips,).
+        clip_weight: weight of each clip in the squared error (clips,), float64.
         n_classes: number of classes.
         penalty: of the squared weights.
         n_removed: directions to project out at most: the strongest of those in which the
@@ -30,11 +30,6 @@ class Regression:
     n_classes: int
     penalty: float
     n_removed: int
-
-    @cached_property
-    def weight(self) -> Tensor:
-        """(clips,), float64."""
-        return self.clip_weight.double()
 
     @cached_property
     def one_hot(self) -> Tensor:

@@ -39,7 +39,7 @@ class PrimalRidge:
         first = torch.zeros(task.n_classes, size, dtype=torch.float64)
         second = torch.zeros(size, size, dtype=torch.float64)
         for part in torch.split(clips, _ROWS):
-            rows, weight = self.inputs[part], task.weight[part, None]
+            rows, weight = self.inputs[part], task.clip_weight[part, None]
             share = task.one_hot[part] * weight
             number += share.sum(0)
             first += share.float().T @ rows

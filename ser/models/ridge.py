@@ -179,11 +179,11 @@ class Ridge(EmotionModel):
         offset = torch.zeros(self.n_classes)
         remove = self.remove_speakers and not self.enrolment_clips
         n_removed = len(target) // _CLIPS_A_DIRECTION if remove else 0
+        clip_weight = clip_weight.double()
         for columns, share in self.views:
-            size = len(columns)
-            penalty = self.penalty * size
+            penalty = self.penalty * len(columns)
             task = Regression(target, speaker, clip_weight, self.n_classes, penalty, n_removed)
-            dual = len(target) <= min(_DUAL_CLIPS, _DUAL_TIMES * size)
+            dual = len(target) <= min(_DUAL_CLIPS, _DUAL_TIMES * len(columns))
             solver = (DualRidge if dual else PrimalRidge)(inputs[:, columns], task)
             part, constant = solver.solution()
             weight[columns] += part.float() * share

@@ -21,7 +21,7 @@ def _problem(n_inputs: int, n_removed: int) -> tuple[torch.Tensor, Regression]:
     voices = 2 * torch.randn(N_SPEAKERS, n_inputs, generator=draw)
     classes = torch.randn(N_CLASSES, n_inputs, generator=draw)
     inputs = torch.randn(N, n_inputs, generator=draw) + voices[speaker] + classes[target]
-    weight = torch.rand(N, generator=draw) + 0.3
+    weight = torch.rand(N, generator=draw, dtype=torch.float64) + 0.3
     penalty = 0.7 * n_inputs
     return inputs, Regression(target, speaker, weight, N_CLASSES, penalty, n_removed)
 
@@ -31,7 +31,7 @@ def _by_scikit_learn(
 ) -> SklearnRidge:
     """Fitted on inputs from which the speakers' directions are projected out."""
     rows, target = inputs.double().numpy()[clips], task.target.numpy()[clips]
-    speaker, weight = task.speaker.numpy()[clips], task.clip_weight.double().numpy()[clips]
+    speaker, weight = task.speaker.numpy()[clips], task.clip_weight.numpy()[clips]
     classes = np.zeros((N_CLASSES, rows.shape[1]))
     for c in set(target):
         classes[c] = np.average(rows[target == c], 0, weight[target == c])
@@ -68,7 +68,7 @@ def test_solutions_equal_scikit_learns(
 def test_directions_projected_out_have_no_weight(solver: type[DualRidge | PrimalRidge]) -> None:
     inputs, task = _problem(300, 300)
     means = torch.stack([inputs[task.speaker == s].mean(0) for s in range(N_SPEAKERS)]).double()
-    share = task.one_hot * task.weight[:, None]
+    share = task.one_hot * task.clip_weight[:, None]
     directions = means - task.mixture @ (share / share.sum(0)).T @ inputs.double()
     weight, _ = solver(inputs, task).solution()
     assert (directions @ weight).abs().max() < 1e-5
