@@ -11,6 +11,10 @@ from ser.probe import check_mix, read_audio
 Waveform = npt.NDArray[np.float32]
 """Mono samples: float32, (samples,), full scale is 1."""
 
+_FRAME_S = 0.1
+_FAINT = 10 ** (-30 / 20)  # of the loudest channel: hiss of an open line
+_ALIKE = 0.5  # correlation of levels: near 1 for one voice in two microphones
+
 SAMPLE_RATE_HZ = 16_000
 """What every speech encoder here was trained on, and the rate of all features that do not say."""
 
@@ -25,6 +29,24 @@ def mix_down(samples: npt.NDArray[np.float32]) -> Waveform:
         total += samples[:, channel]
     total /= np.float32(n_channels)
     return total
+
+
+def channels_differ(samples: npt.NDArray[np.float32], rate_hz: int) -> bool:
+    """Whether channels (samples, channels) are loud at other times: a call with a speaker each.
+
+    A channel 30 dB below the loudest does not count, nor does less than a second.
+    """
+    hop = int(_FRAME_S * rate_hz)
+    n_frames = len(samples) // hop
+    if samples.shape[1] == 1 or n_frames * _FRAME_S < 1:
+        return False
+    frames = samples[: n_frames * hop].reshape(n_frames, hop, -1)
+    power = np.einsum("fsc,fsc->fc", frames, frames) / hop  # without a copy of an hour's samples
+    levels = np.sqrt(np.maximum(power - frames.mean(1) ** 2, 0))  # (frames, channels)
+    levels = levels[:, levels.max(0) > _FAINT * levels.max()]
+    levels = levels - levels.mean(0)
+    length = np.linalg.norm(levels, axis=0)
+    return bool((levels.T @ levels < _ALIKE * np.outer(length, length)).any())
 
 
 def resample(waveform: Waveform, from_hz: int, to_hz: int) -> Waveform:
@@ -57,7 +79,18 @@ def load_waveform(
     Raises:
         SerError: the file cannot be used (docs/data.md), or is too short or silent once mixed down.
     """
-    samples, rate = read_audio(path)
+    return to_waveform(path, *read_audio(path), sample_rate_hz, many=many)
+
+
+def to_waveform(
+    path: Path,
+    samples: npt.NDArray[np.float32],
+    rate: int,
+    sample_rate_hz: int,
+    *,
+    many: bool = False,
+) -> Waveform:
+    """`load_waveform` of what `read_audio` gave for `path`."""
     waveform = np.ascontiguousarray(mix_down(samples))
     check_mix(path, samples, waveform, rate)
     if many and rate == 3 * sample_rate_hz:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ser.audio import Waveform, load_waveform
+from ser.audio import Waveform, channels_differ, to_waveform
 from ser.batch import Batch
 from ser.calibration import Flags, apply_temperature, is_uncertain
 from ser.data import PADDED, pad
@@ -17,12 +17,26 @@ from ser.errors import SerError
 from ser.features import Feature
 from ser.manifest import LONG_S
 from ser.models.base import EmotionModel
+from ser.probe import read_audio
 
 log = logging.getLogger(__name__)
 
+SHORT_S = 0.5
 LONG = (
-    "warning: %s lasts %.0f s and gets one answer for its whole length, though training clips last "
+    "lasts {seconds:.0f} s and gets one answer for its whole length, though training clips last "
     "seconds: cut it into utterances first. Further files as long are not told of."
+)
+SHORT = (
+    "lasts {seconds:.2f} s, less than a word, and gets an answer all the same: do not rely on it. "
+    "Further files as short are not told of."
+)
+APART = (
+    "has channels that are loud at different times, as a call with a speaker in each, and gets one "
+    "answer for their mix: make a file of each channel. Further such files are not told of."
+)
+ADAPTED = (
+    "adapted to these %d recordings together, as those of one speaker: ask for each speaker apart, "
+    "with several recordings (docs/protocols.md says what is gained, and when it is lost)"
 )
 
 Answer = tuple[str, np.ndarray]
@@ -50,7 +64,8 @@ class Recognizer:
     ) -> pd.DataFrame:
         """A row for each file: path, prediction, confidence, probability_<class>.
 
-        A model with enrolment takes all of them for one speaker's and adapts to them first.
+        A model with enrolment takes all of them for one speaker's, adapts to them first, and
+        says so.
         `on_error` is told of each file that cannot be read or that the model gives no numbers for,
         and such a file has no row.
 
@@ -66,6 +81,8 @@ class Recognizer:
         # one by one: memory does not grow with the number of files
         batches = [list(read)] if self.model.adapts else ([pair] for pair in read)
         for batch in filter(None, batches):
+            if self.model.adapts:
+                log.warning(ADAPTED, len(batch))
             keys, clips = zip(*batch, strict=True)
             for key, row in zip(keys, self.predict_waveforms(clips, keys), strict=True):
                 if np.isfinite(row).all():
@@ -93,17 +110,17 @@ class Recognizer:
     ) -> Iterator[tuple[str, dict[int, Waveform]]]:
         """Each file's name and its samples by sample rate."""
         rates = {feature.sample_rate_hz for feature in self.features}
-        warned = False
+        told: set[str] = set()
         for path in paths:
             try:
-                clip = {rate: load_waveform(path, rate) for rate in rates}
+                samples, rate_hz = read_audio(path)
+                clip = {rate: to_waveform(path, samples, rate_hz, rate) for rate in rates}
             except SerError as error:
                 _refuse(error, on_error)
                 continue
-            rate, waveform = next(iter(clip.items()))
-            if not warned and len(waveform) > LONG_S * rate:
-                log.warning(LONG, path, len(waveform) / rate)
-                warned = True
+            for doubt in (one for one in _doubts(samples, rate_hz) if one not in told):
+                told.add(doubt)
+                log.warning("warning: %s %s", path, doubt.format(seconds=len(samples) / rate_hz))
             yield str(path), clip
 
     def uncertain(self, answers: pd.DataFrame) -> Flags:
@@ -143,6 +160,16 @@ class Recognizer:
             logits = self.model(batch)
         probabilities = logits.float().softmax(1).cpu().numpy()
         return apply_temperature(probabilities, self.temperature)
+
+
+def _doubts(samples: np.ndarray, rate_hz: int) -> Iterator[str]:
+    """What makes an answer to these samples (samples, channels) a doubtful one."""
+    if len(samples) > LONG_S * rate_hz:
+        yield LONG
+    if len(samples) < SHORT_S * rate_hz:
+        yield SHORT
+    if channels_differ(samples, rate_hz):
+        yield APART
 
 
 def _refuse(error: SerError, on_error: Callable[[SerError], None] | None) -> None:

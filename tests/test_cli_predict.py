@@ -11,8 +11,9 @@ import synthetic
 import torch
 from cli_runs import SHARES, chance_run, mistake, recarded
 
-from ser.audio import Waveform, load_waveform
+from ser.audio import Waveform
 from ser.cli import main
+from ser.probe import read_audio
 from ser.run_folder import RunFolder
 
 
@@ -129,13 +130,13 @@ def test_an_answer_is_out_before_the_next_file_is_read(capsys, project, run, mon
     files = sorted(map(str, (project / "data").rglob("*.wav")))[:2]
     first = []
 
-    def read(path: Path, rate_hz: int) -> Waveform:
+    def read(path: Path) -> tuple[Waveform, int]:
         if str(path) == files[1]:
             first.append(capsys.readouterr().out)
             raise KeyboardInterrupt
-        return load_waveform(path, rate_hz)
+        return read_audio(path)
 
-    monkeypatch.setattr("ser.predict.load_waveform", read)
+    monkeypatch.setattr("ser.predict.read_audio", read)
     with pytest.raises(SystemExit):
         main(["predict", "last", *files])
     assert first == [f"sad         0.70  {files[0]}\n"]

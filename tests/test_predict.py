@@ -191,3 +191,37 @@ def test_the_first_file_far_longer_than_a_clip_is_told_of(tmp_path, caplog):
     assert len(recognizer.predict_files([tmp_path / name for name in names])) == 3
     (told,) = caplog.messages
     assert told.startswith(f"warning: {tmp_path / 'b.wav'} lasts 60 s and gets one answer")
+
+
+def test_a_call_with_a_speaker_in_each_channel_is_told_of_once(tmp_path, caplog):
+    voice = synthetic.tone("a", seconds=1.0)
+    rest = np.zeros_like(voice)
+    call = np.stack([np.append(voice, rest), np.append(rest, voice)], axis=1)
+    one = np.stack([np.append(voice, rest)] * 2, axis=1) * [1, 0.2]
+    empty = one * [1, 0]
+    clips = {"one.wav": one, "empty.wav": empty, "call.wav": call, "other.wav": call[::-1]}
+    for name, samples in clips.items():
+        synthetic.write_clip(tmp_path / name, samples)
+    recognizer = Recognizer(Seen(lambda batch: [0.0, 2.0, 0.0]), (RawWaveform(),), CLASSES)
+    recognizer.predict_files([tmp_path / name for name in clips])
+    (told,) = caplog.messages
+    assert told.startswith(f"warning: {tmp_path / 'call.wav'} has channels that are loud at")
+
+
+def test_a_fragment_of_a_word_is_told_of_once(tmp_path, caplog):
+    names = ("a.wav", "b.wav", "c.wav")
+    for name, seconds in zip(names, (0.5, 0.2, 0.2), strict=True):
+        synthetic.write_clip(tmp_path / name, synthetic.tone("a", seconds=seconds))
+    recognizer = Recognizer(Seen(lambda batch: [0.0, 2.0, 0.0]), (RawWaveform(),), CLASSES)
+    recognizer.predict_files([tmp_path / name for name in names])
+    (told,) = caplog.messages
+    assert told.startswith(f"warning: {tmp_path / 'b.wav'} lasts 0.20 s, less than a word")
+
+
+def test_what_is_taken_for_one_speakers_is_told(clips, caplog):
+    model = Adapting(lambda batch: [])
+    Recognizer(model, (RawWaveform(),), CLASSES).predict_files(clips)
+    assert "adapted to these 2 recordings together, as those of one speaker" in caplog.text
+    caplog.clear()
+    Recognizer(Seen(lambda batch: [0.0] * 3), (RawWaveform(),), CLASSES).predict_files(clips)
+    assert "adapted" not in caplog.text
