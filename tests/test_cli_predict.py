@@ -169,7 +169,7 @@ def test_what_is_passed_over_in_a_folder_is_told(capsys, project, run):
     (folder / "inner").mkdir(parents=True)
     for name in ("a.wav", "inner/b.AIFF", ".hidden.wav", "._a.wav"):
         (folder / name).hardlink_to(clip)
-    for name in ("1.txt", "2.m4a", "3\n.pdf", ".DS_Store"):
+    for name in ("1.txt", "2.doc", "3\n.pdf", ".DS_Store"):
         (folder / name).touch()
     (folder / "inner" / "back").symlink_to(folder)
     main(["predict", "last", "calls"])
@@ -178,7 +178,7 @@ def test_what_is_passed_over_in_a_folder_is_told(capsys, project, run):
     assert shown == ["calls/a.wav", "calls/inner/b.AIFF"]
     assert told.err == (
         "passed over in calls, 4 that are no audio by their names or are links back to a folder "
-        r"above: back, 1.txt, 2.m4a, ..." + "\n"
+        r"above: back, 1.txt, 2.doc, ..." + "\n"
     )
 
 
@@ -205,3 +205,19 @@ def test_what_cannot_be_read_in_a_folder_is_an_error(capsys, project, run, monke
     assert name.endswith(".wav: its name is not UTF-8: rename it.")
     assert gone.startswith("error: calls/gone.wav: a link to nowhere, which does not exist")
     assert "xxx: cannot be opened (File name too long)" in long
+
+
+def test_recordings_in_a_folder_that_must_be_converted_first_are_an_error(capsys, project, run):
+    folder = project / "calls"
+    folder.mkdir()
+    (folder / "a.wav").hardlink_to(next((project / "data").rglob("*.wav")))
+    for name in ("b.m4a", "c.AAC", "d.webm", "e.m4a"):
+        (folder / name).touch()
+    with pytest.raises(SystemExit):
+        main(["predict", "last", "calls"])
+    told = capsys.readouterr()
+    assert told.out == "sad         0.70  calls/a.wav\n"
+    assert told.err == (
+        "error: calls: left out 4 of a kind that is not decoded here; convert to WAV or FLAC with "
+        "ffmpeg: b.m4a, c.AAC, d.webm, ...\n"
+    )

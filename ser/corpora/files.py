@@ -16,6 +16,9 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 """The audio files that an adapter sees, in any case; the earlier is preferred over its copies."""
 
+_UNDECODED = (".m4a", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".webm", ".mkv", ".mov", ".avi")
+"""Recordings that libsndfile cannot decode."""
+
 _SHOWN = 3
 """Names of files that are passed over."""
 
@@ -75,23 +78,33 @@ def recordings(
 ) -> Iterator[Path]:
     """The files as named, and all audio files of each folder, sorted.
 
-    `tell` is given one line on what is passed over in a folder.
+    `tell` is given one line on what is passed over in a folder, `on_error` one on recordings there
+    that must be converted first.
     """
     for path in named:
         if not os.path.isdir(path):  # where pathlib raises for a name that is too long
             yield path
             continue
-        others: list[Path] = []
-        found = list(audio_files(path, on_error, others.append))
+        passed: list[Path] = []
+        found = list(audio_files(path, on_error, passed.append))
+        undecoded = [one for one in passed if one.suffix.lower() in _UNDECODED]
+        others = [one for one in passed if one.suffix.lower() not in _UNDECODED]
         if others:
-            first = ", ".join(on_one_line(other.name) for other in others[:_SHOWN])
-            more = ", ..." if len(others) > _SHOWN else ""
             why = "are no audio by their names or are links back to a folder above"
-            tell(f"passed over in {path}, {len(others)} that {why}: {first}{more}\n")
-        if not found:
+            tell(f"passed over in {path}, {len(others)} that {why}: {_first(others)}\n")
+        if undecoded:
+            why = "of a kind that is not decoded here; convert to WAV or FLAC with ffmpeg"
+            on_error(SerError(f"{path}: left out {len(undecoded)} {why}: {_first(undecoded)}"))
+        elif not found:
             why = f"no audio was found in it ({', '.join(AUDIO_SUFFIXES)})"
             on_error(SerError(f"{path}: {why}. Name another, or a file."))
         yield from found
+
+
+def _first(paths: Sequence[Path]) -> str:
+    """The names of a few, and whether there are more."""
+    first = ", ".join(on_one_line(path.name) for path in paths[:_SHOWN])
+    return first + ", ..." * (len(paths) > _SHOWN)
 
 
 def on_one_line(name: str) -> str:
