@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PREFIXES = ("wav2vec2.", "hubert.", "wavlm.", "model.encoder.", "encoder.")
 PRECISIONS = ("float32", "bfloat16")
+_BY = "by encoder.path=… to train.py, encoder_path=… to evaluate.py, --encoder-path … to ser"
 _MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "whisper")
 
 
@@ -172,9 +173,8 @@ class PretrainedEncoder(EncoderWeights):
         config = self._file("config.json")
         if config is None:
             raise SerError(
-                f"encoder {self.name}: encoder.path={self.path} holds no config.json. Give the "
-                "folder of a transformers checkpoint, or encoder.path=null to take "
-                f"{self.repo} from the Hugging Face hub."
+                f"encoder {self.name}: {self.path} holds no config.json. Give the folder of "
+                f"{self.repo} {_BY}. encoder.path=null has train.py take it from the hub."
                 if self.path
                 else f"encoder {self.name}: {self.repo} on the hub has no config.json, so it is "
                 "no transformers checkpoint. Choose another encoder.repo."
@@ -231,8 +231,8 @@ class PretrainedEncoder(EncoderWeights):
             raise SerError(
                 f"encoder {self.name}: {self.repo} (revision {self.revision}) is not in the "
                 f"Hugging Face cache and could not be downloaded ({reason}). Connect to the "
-                "network, or set HF_HOME to a cache that has it, or give a local folder with "
-                "encoder.path=FOLDER, or try the code without weights with encoder=tiny."
+                "network, or set HF_HOME to a cache that has it, or give a local folder "
+                f"{_BY}, or try the code without weights by training with encoder=tiny."
             ) from error
 
     def _from_pretrained(self, folder: Path) -> nn.Module:
