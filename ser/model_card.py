@@ -105,6 +105,7 @@ def _network(
         "model": cfg.model.name,
         "target": cfg.model._target_,
         "reads": sorted(model.reads),
+        "adapts": model.adapts,
         "size": size_of(model),
         "refits": model.refits,
         "again": _again(cfg, model),

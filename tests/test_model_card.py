@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from bootstrap import bootstrap_interval
+from jinja2 import ChainableUndefined, Environment, PackageLoader
 from omegaconf import OmegaConf
 
 from ser import card_facts as facts
@@ -236,3 +237,22 @@ def test_validation_is_said_to_have_chosen_only_where_it_did(keep: str | None, s
     text = _validation(cfg, SimpleNamespace(trainable=True), metrics)  # type: ignore[arg-type]
     assert "UAR 0.500, WAR 0.600 on 10 clips." in text
     assert ("Too good to quote" in text) == said
+
+
+def usage(**facts_given: object) -> str:
+    """The card's text but for its figures."""
+    template = Environment(loader=PackageLoader("ser"), undefined=ChainableUndefined)
+    size = facts.Size(1, 1, 0)
+    return template.get_template("model_card.md").render(size=size, manifest="", **facts_given)
+
+
+def test_a_card_says_what_else_is_answered_and_what_to_copy() -> None:
+    encoder = {"name": "whisper_base", "source": "openai/whisper-base"}
+    frozen = usage(adapts=True, encoders=[encoder | {"use": "frozen, outside the network"}])
+    assert "Noise, two voices or a fragment of a word are answered too" in frozen
+    assert "ask for each speaker apart" in frozen and "--encoder-path FOLDER" in frozen
+    inside = [encoder | {"use": "trained further, inside the network"}]
+    random = [encoder | {"use": "frozen, outside the network", "source": ""}]
+    for encoders in ([], inside, random):
+        told = usage(adapts=False, encoders=encoders)
+        assert "ask for each speaker apart" not in told and "--encoder-path" not in told
