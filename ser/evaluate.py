@@ -77,6 +77,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     if own and folder is not None:
         _compare_with_training(folder, metrics, cfg.part)
     target = _results_folder(cfg, folder, checkpoint_path)
+    _tell_of_replaced(target, predictions)
     short = without_moment(title)  # as in the figures of training
     write_predictions(target.path, predictions, recognizer.classes, short, recognizer.abstain_below)
     with (target.path / "report.txt").open("a", encoding="utf-8") as report:
@@ -181,6 +182,17 @@ def _results_folder(cfg: DictConfig, folder: RunFolder | None, checkpoint: Path)
     target = base / (cfg.part if cfg.get("dataset") is None else f"{cfg.dataset.name}{seen}")
     target.mkdir(parents=True, exist_ok=True)
     return RunFolder(target)
+
+
+def _tell_of_replaced(target: RunFolder, predictions: pd.DataFrame) -> None:
+    """Say that figures of other speech under the same name are about to go."""
+    if not target.predictions.is_file():
+        return
+    if set(target.read_predictions()["path"]).isdisjoint(predictions["path"]):
+        log.warning(
+            "warning: %s held figures of other clips, which are replaced: give each folder of "
+            "speech a name of its own (dataset.name=calls)", target.path,
+        )  # fmt: skip
 
 
 def _robustness_folder(target: RunFolder) -> RunFolder:

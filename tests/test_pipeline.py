@@ -179,6 +179,13 @@ def test_recordings_heard_in_training_are_not_scored_under_another_speakers_name
     own = pd.read_parquet(tim_run.predictions)
     assert {Path(path).name for path in scored["path"]} == {Path(p).name for p in own["path"]}
     assert "or the very recordings; they are left out" in caplog.text
+    assert "held figures of other clips" not in caplog.text
+    for wav in wavs:
+        shutil.copy(wav, tmp_path / wav.name)
+    moved = clips.assign(path=[tmp_path / wav.name for wav in wavs])
+    moved.to_csv(tmp_path / "clips.csv", index=False)
+    evaluate(composed(project, "evaluate", *words), [])
+    assert "folder held figures of other clips, which are replaced" in caplog.text
 
 
 def test_a_label_set_other_than_the_models_is_refused(project: Path, tim_run: RunFolder) -> None:
