@@ -9,7 +9,8 @@ may be that oddity; a front-end that levels or normalises over the clip makes ev
 beyond its window, as does one that cuts to the speech when the window lies at its edge or makes a
 pause of it; a cue that is present everywhere (a voice's pitch, its timbre) is missed by
 muting one place at a time, so a flat curve means "spread out", not "unused"; windows of 200 ms
-blur anything shorter. It tells what moves this model on this clip, and not what a person feels.
+blur anything shorter. A model with enrolment hears each version as its speaker's only recording.
+It tells what moves this model on this clip, and not what a person feels.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,8 +75,11 @@ def saliency_of(recognizer: Recognizer, path: Path) -> Saliency:
         )
 
     def answers(versions: Sequence[dict[int, Waveform]]) -> Array:
+        # a model with enrolment would take them for so many recordings of one speaker
+        together = [[one] for one in versions] if recognizer.model.adapts else [versions]
         keys = [f"{path}#{number}" for number in range(len(versions))]
-        return recognizer.predict_waveforms(versions, keys).astype(np.float64)
+        rows = [recognizer.predict_waveforms(group, keys[: len(group)]) for group in together]
+        return np.concatenate(rows).astype(np.float64)
 
     (whole,) = answers([clip])
     best = int(whole.argmax())

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ class Listener:
     classes = ("happy", "angry")
     features = ()
 
-    def __init__(self) -> None:
+    def __init__(self, adapts: bool = False) -> None:
         self.sizes: list[int] = []
+        self.model = SimpleNamespace(adapts=adapts)
 
     def predict_waveforms(
         self, clips: Sequence[Mapping[int, Waveform]], keys: Sequence[str]
@@ -63,6 +65,14 @@ def test_the_curve_peaks_where_the_model_listens(tmp_path: Path) -> None:
     assert curve.centres_s[int(curve.drop.argmax())] == pytest.approx(0.65, abs=0.051)
     assert top == pytest.approx(float(log_odds(curve.probability) - log_odds(0.2)), abs=1e-3)
     assert max(listener.sizes) > 1 and sum(listener.sizes) == 1 + len(curve.centres_s)
+
+
+def test_a_model_with_enrolment_adapts_to_no_other_version(tmp_path: Path) -> None:
+    path = synthetic.write_clip(tmp_path / "a.wav", 0.99 * np.tile([1, -1], RATE_HZ))
+    alone, together = Listener(adapts=True), Listener()
+    curves = [saliency_of(each, path).drop for each in (alone, together)]  # type: ignore[arg-type]
+    assert set(alone.sizes) == {1} and max(together.sizes) > 1
+    np.testing.assert_array_equal(*curves)
 
 
 def test_a_moment_that_speaks_against_is_below_zero() -> None:
