@@ -1,5 +1,7 @@
 """Published rows: beside which protocols they stand, and that each is a share with a source."""
 
+import pytest
+
 from ser.labels import LABEL_SETS
 from ser.published import PUBLISHED, published_for
 
@@ -33,7 +35,24 @@ def test_other_corpora_and_classes_have_other_rows():
     assert (listeners.uar, listeners.war) == (0.407, 0.4)
 
 
-def test_the_slides_stand_beside_deck_random_on_any_corpora():
-    rows = published_for(["ravdess", "tess", "emodb"], "deck_random", SEVEN)
+def test_emobox_rows_hold_the_best_encoder_of_each_corpus():
+    for corpus, split, classes, best in (
+        ("ravdess", "emobox_r6", EIGHT, ("Whisper-large-v3", 0.7532, 0.7587)),
+        ("savee", "emobox_s4", SEVEN, ("data2vec2-large", 0.7575, 0.7859)),
+    ):
+        rows = [row for row in published_for([corpus], split, classes) if row.uar is not None]
+        assert len(rows) == 7
+        top = max(rows, key=lambda row: row.uar)
+        assert (top.name, round(top.uar, 4), round(top.war, 4)) == best
+
+
+@pytest.mark.parametrize("classes", [EIGHT, SEVEN])
+def test_the_slides_stand_beside_deck_random_with_and_without_calm(classes):
+    rows = published_for(["ravdess", "tess", "emodb"], "deck_random", classes)
     assert [row.war for row in rows] == [0.51, 0.705]
     assert all("Not the same clips" in row.source for row in rows)
+
+
+def test_the_slides_do_not_stand_beside_one_corpus_or_fewer_emotions():
+    assert names(["tess"], "deck_random", SEVEN) == []
+    assert names(["ravdess", "tess"], "deck_random", SIX) == []
