@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+THRESHOLDS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # that have a mark, surest first
+LEAST_APART = 4.0  # per cent of the clips between two marks
 BAR_WIDTH = 0.9 / N_BINS
 OVER_COLOUR, UNDER_COLOUR = "#de8f05", "#56b4e9"  # colour-blind safe beside VAL_COLOUR
 
@@ -58,7 +60,8 @@ def risk_coverage_figure(
     """Error among the clips answered, surest first, against their share; and where to stop.
 
     `confidence`, `right: (clips,)`. The grey curve is that of a confidence which puts every right
-    clip before every wrong one. `below` is the abstention threshold, None where there is none.
+    clip before every wrong one; the numbers along the curve are other thresholds. `below` is
+    the abstention threshold, None where there is none.
     """
     curve = risk_coverage(confidence, right)
     error = 100 * float(np.mean(~right))
@@ -76,6 +79,7 @@ def risk_coverage_figure(
     )  # fmt: skip
     axes.plot(*_ideal(error), color=TRAIN_COLOUR, label="the best order there is")
     axes.axhline(error, color="black", linestyle=":", linewidth=1, label="no order at all")
+    _mark_confidences(axes, confidence, right)
     if below is not None:
         _mark_threshold(axes, confidence, right, below)
     axes.set_xlabel("coverage: share of clips that are answered, %", fontsize=11)
@@ -144,6 +148,25 @@ def _ideal(error: float) -> tuple[Values, Values]:
     coverage = np.linspace(max(right_share, 1e-9), 1, 50)
     risk = 1 - right_share / coverage
     return 100 * np.concatenate([[0], coverage]), 100 * np.concatenate([[0], risk])
+
+
+def _mark_confidences(axes: "Axes", confidence: Values, right: Flags) -> None:
+    """Where on the curve other thresholds lie, as numbers: what `ser predict --below` takes."""
+    last = 0.0
+    for below in THRESHOLDS:
+        answered = ~is_uncertain(confidence, below)
+        share = 100 * float(answered.mean())
+        if share - last < LEAST_APART or answered.all():
+            continue
+        last, risk = share, 100 * float(np.mean(~right[answered]))
+        label = "its least confidence" if len(axes.texts) == 0 else None
+        axes.plot(
+            share, risk, "o", color="white", markeredgecolor=VAL_COLOUR, zorder=4, label=label
+        )
+        axes.annotate(
+            f"{below:.1f}", (share, risk), (0, 7), textcoords="offset points", ha="right",
+            fontsize=9, color=VAL_COLOUR, bbox=OVER_LINES, zorder=4,
+        )  # fmt: skip
 
 
 def _mark_threshold(axes: "Axes", confidence: Values, right: Flags, below: float) -> None:

@@ -108,6 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--abstain", action="store_true", help="say `uncertain` where the model is too little sure"
     )
+    predict.add_argument(
+        "--below", type=float, metavar="CONFIDENCE", help="--abstain below this, not the run's own"
+    )
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(run_command=_predict)
 
@@ -230,6 +233,8 @@ def _predict(options: argparse.Namespace) -> None:
     lone = Path(options.run).suffix == ".ckpt"
     checkpoint = Path(options.run) if lone else _find(options.run).best
     recognizer = load_recognizer(checkpoint, options.encoder_path)
+    if options.below is not None:
+        recognizer = recognizer.abstaining(options.below)
     if recognizer.synthetic:
         sys.stderr.write(SYNTHETIC)
     mistakes: list[SerError] = []
@@ -252,7 +257,7 @@ def _print_answer(recognizer: "Recognizer", answer: "Answer", options: argparse.
     from ser.corpora.files import on_one_line
 
     table = recognizer.table([answer])
-    if options.abstain:
+    if options.abstain or options.below is not None:
         table = table.assign(uncertain=recognizer.uncertain(table))
     if options.json:
         print(table.to_json(orient="records", lines=True), end="", flush=True)

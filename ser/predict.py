@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +123,18 @@ class Recognizer:
                 log.warning("warning: %s %s", path, doubt.format(seconds=len(samples) / rate_hz))
             yield str(path), clip
 
+    def abstaining(self, below: float) -> "Recognizer":
+        """The same with another threshold: of each confidence risk_coverage.png has the errors.
+
+        Raises SerError for what is no confidence.
+        """
+        if not 0 < below <= 1:
+            raise SerError(
+                f"--below {below:g}: a confidence lies above 0 and not above 1; "
+                "risk_coverage.png of the run shows how many clips each answers."
+            )
+        return replace(self, abstain_below=below)
+
     def uncertain(self, answers: pd.DataFrame) -> Flags:
         """Which rows of `predict_files` are too little sure for an answer.
 
@@ -132,7 +144,7 @@ class Recognizer:
             raise SerError(
                 "This checkpoint has no abstention threshold: it was trained before there was "
                 "one, or with abstain.target_accuracy=null. Train again with an "
-                "abstain.target_accuracy, or ask without --abstain."
+                "abstain.target_accuracy, or give a confidence by --below."
             )
         return is_uncertain(answers["confidence"], self.abstain_below)
 

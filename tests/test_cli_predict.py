@@ -104,6 +104,24 @@ def test_predict_abstains_where_the_model_is_too_little_sure(capsys, project, ru
     assert answer["uncertain"] is False and answer["prediction"] == "sad"
 
 
+def test_predict_abstains_below_a_confidence_of_ones_own(capsys, project, run):
+    file = str(next((project / "data").rglob("*.wav")))
+    for below, said in ((0.75, "uncertain"), (0.65, "sad")):  # of a checkpoint without a threshold
+        main(["predict", "--below", str(below), "last", file])
+        assert capsys.readouterr().out == f"{said:<12}0.70  {file}\n"
+    recarded(run, abstain_below=0.65)
+    main(["predict", "last", file, "--abstain", "--below", "0.75"])
+    assert capsys.readouterr().out == f"uncertain   0.70  {file}\n"
+
+
+@pytest.mark.parametrize("below", ["0", "-0.1", "70", "nan"])
+def test_a_threshold_that_is_no_confidence_is_refused(capsys, project, run, below):
+    file = str(next((project / "data").rglob("*.wav")))
+    assert "a confidence lies above 0" in mistake(
+        capsys, "predict", "last", file, f"--below={below}"
+    )
+
+
 def test_predict_gives_calibrated_probabilities(capsys, project, run):
     file = str(next((project / "data").rglob("*.wav")))
     recarded(run, temperature=0.5)

@@ -98,6 +98,16 @@ def test_risk_coverage_marks_the_threshold(below, text):
     assert text in said(risk_coverage_figure(confidence, right, below, "a run, test"))
 
 
+def test_risk_coverage_has_the_confidence_at_which_each_share_is_answered():
+    confidence = np.linspace(0.2, 0.999, 200)
+    figure = risk_coverage_figure(confidence, confidence > 0.5, None, "a run, test")
+    marks = {text.get_text(): text.xy for text in figure.axes[0].texts}
+    assert list(marks) == ["0.9", "0.8", "0.7", "0.6", "0.5", "0.4", "0.3"]
+    share = 100 * np.mean(confidence >= 0.4)
+    assert marks["0.4"] == pytest.approx((share, 100 - 1e4 * np.mean(confidence > 0.5) / share))
+    assert "its least confidence" in said(figure)
+
+
 def test_one_confidence_for_all_clips_is_a_line_at_their_error():
     right = np.arange(20) < 5
     figure = risk_coverage_figure(np.full(20, 0.4), right, None, "chance, test")
