@@ -197,6 +197,19 @@ def test_loso_and_loco_go_alphabetically() -> None:
     assert set(split_of("loco", table, fold=0).test) == emodb
 
 
+@pytest.mark.parametrize("corpora", [("ravdess", "emodb"), ("emodb", "tess")])
+def test_loco_of_two_corpora_goes_from_either_to_the_other(corpora: tuple[str, str]) -> None:
+    table = table_of(*corpora, takes=10)
+    for fold, tested in enumerate(sorted(corpora)):
+        split = split_of("loco", table, fold=fold)
+        assert split.n_folds == 2 and not split.shares_speakers
+        assert set(split.test) == set(table.loc[table["corpus"] == tested, "id"])
+        assert split.val_shares_speakers == (tested == "emodb" and "tess" in corpora)
+        heard = set(table.loc[table["corpus"] != tested, "speaker"])
+        assert speakers_of(split.train + split.val, table) == heard
+        assert split.train and split.val
+
+
 @pytest.mark.parametrize("option", ["speaker", "speaker_kfold", "loso", "loco"])
 def test_corpora_of_the_same_speakers_are_divided_together(option: str) -> None:
     table = table_of("ravdess", "savee")
