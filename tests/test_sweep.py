@@ -189,7 +189,15 @@ def test_a_protocol_is_named_by_what_it_tests_and_takes_all_folds():
     words = ("sweep=protocol", "dataset=emodb", "split=loso")
     options = plain(composed(*words, config="sweep"))["sweep"]
     assert options["name"] == "emodb_native_loso" and options["all_folds"] is True
-    assert len(list(combinations(options["grid"]))) == 15
+    assert len(list(combinations(options["grid"]))) == 18
+
+
+@pytest.mark.parametrize("option", ["protocol", "ablation", "folds"])
+def test_every_grid_sets_the_ensemble_against_all_that_it_is_made_of(option):
+    arms = plain(composed(f"sweep={option}", config="sweep"))["sweep"]["grid"]["model"]
+    model = plain(composed("model=ensemble"))["model"]
+    members = {name for name, options in model.items() if isinstance(options, dict)}
+    assert members == {"tim", "wav2vec2", "ridge"} and members < set(arms)
 
 
 def test_a_value_of_the_grid_may_bring_options_of_its_own():
