@@ -1,6 +1,7 @@
 """A protocol's results as files: Markdown, CSV, LaTeX and figures, and a section elsewhere."""
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,19 +28,30 @@ PICTURES = {
 
 
 def write_page(protocol: Protocol, results: Results, folder: Path) -> str:
-    """Write results.md, .csv, .tex, per_fold.csv, tests.csv and figures; gives the section."""
-    folder.mkdir(parents=True, exist_ok=True)
-    section = section_text(protocol, results)
-    for path in (folder / "figures").glob("*.png"):  # of an earlier page of this name
-        path.unlink()
-    _write_figures(protocol, results, folder / "figures")
-    drawn = [name for name in PICTURES if (folder / "figures" / name).is_file()]
+    """Write results.md, .csv, .tex, per_fold.csv, tests.csv and figures; gives the section.
+
+    They are written beside the folder and moved there once all are whole: a kill leaves no half
+    file, and an earlier page of this name stands until then.
+    """
+    section, part = section_text(protocol, results), folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a killed sweep
+    figures = part / "figures"
+    figures.mkdir(parents=True)
+    _write_figures(protocol, results, figures)
+    drawn = [name for name in PICTURES if (figures / name).is_file()]
     pictures = [f"![{PICTURES[name]}](figures/{name})" for name in drawn]
-    write_text(folder / "results.md", "\n\n".join([section.rstrip(), *pictures]) + "\n")
-    results.figures.assign(command=protocol.command).to_csv(folder / "results.csv", index=False)
-    results.folds.to_csv(folder / "per_fold.csv", index=False)
-    results.tests.to_csv(folder / "tests.csv", index=False)
-    write_text(folder / "results.tex", latex(protocol, results))
+    page = "\n\n".join([section.rstrip(), *pictures]) + "\n"
+    results.figures.assign(command=protocol.command).to_csv(part / "results.csv", index=False)
+    results.folds.to_csv(part / "per_fold.csv", index=False)
+    results.tests.to_csv(part / "tests.csv", index=False)
+    (part / "results.tex").write_text(latex(protocol, results), encoding="utf-8")
+    (part / "results.md").write_text(page, encoding="utf-8")
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for path in (path for path in part.rglob("*") if path.is_file()):
+        path.replace(folder / path.relative_to(part))
+    for name in PICTURES.keys() - drawn:  # of an earlier page
+        (folder / "figures" / name).unlink(missing_ok=True)
+    shutil.rmtree(part)
     return section
 
 
@@ -90,7 +102,6 @@ def _write_figures(protocol: Protocol, results: Results, folder: Path) -> None:
     from ser.plots import recall_figure
     from ser.results_plots import dot_figure
 
-    folder.mkdir(exist_ok=True)
     figures, title = results.figures, title_of(protocol).replace("`", "")
     if (trained := figures["model"] != CHANCE).any():
         figures = figures[trained]

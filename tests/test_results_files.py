@@ -43,6 +43,27 @@ def test_figures_of_an_earlier_page_do_not_stay(tmp_path):
     assert "corpora.png" not in (tmp_path / "page" / "results.md").read_text()
 
 
+def test_a_page_that_was_cut_off_leaves_the_earlier_one_whole(tmp_path, monkeypatch):
+    target = tmp_path / "page"
+    for arms in ({"tim": 0.4}, ARMS):
+        protocol = read_protocol(finished_children(tmp_path, arms), "mine", "python sweep.py")
+        results = compute_results(protocol, n_draws=20)
+        if arms == ARMS:
+            before = {path: path.read_bytes() for path in target.rglob("*.*")}
+            with monkeypatch.context() as cut:
+                cut.setattr("ser.results_files.latex", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    write_page(protocol, results, target)
+            assert {path: path.read_bytes() for path in target.rglob("*.*")} == before
+        write_page(protocol, results, target)
+    assert "ensemble" in (target / "results.tex").read_text(encoding="utf-8")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_every_picture_of_the_page_is_there_and_has_words_in_its_place(folder):
     pictures = re.findall(r"!\[(.*)\]\((.*)\)", (folder / "results.md").read_text())
     assert [path for _, path in pictures] == [f"figures/{name}" for name in PICTURES]
