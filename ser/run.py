@@ -89,8 +89,8 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     begun = {"run_id": run_id, "status": "running", "commit": tags["git_commit"]}
     try:
         write_text(folder.config, OmegaConf.to_yaml(cfg))
-        folder.set_state(**begun, command=command)
         tracker.log_config(run_id, plain(cfg))
+        folder.set_state(**begun, command=command)  # last: by it a killed run is gone on with
     except BaseException:
         tracker.finish(run_id, "FAILED")
         raise
