@@ -1,5 +1,6 @@
 """The finished runs of one protocol, checked to be comparable: arms × seeds, folds pooled."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from ser.comparison import arm_names
 from ser.confidence import PREFIX, classes_in
 from ser.errors import SerError
 from ser.metrics import pool_folds
+from ser.report import counted
 from ser.run_folder import RunFolder
 from ser.statistics import align
 
@@ -58,6 +60,8 @@ class Protocol:
     arms: tuple[Arm, ...]
     incomplete: tuple[str, ...]
     """Arms and seeds left out, with the folds they lack."""
+    failed: tuple[str, ...] = ()
+    """Arms whose runs failed, with how many of them and why."""
 
     @property
     def clips(self) -> pd.DataFrame:
@@ -80,13 +84,18 @@ class Protocol:
         return 1 / int(self.clips["truth"].nunique())
 
 
-def read_protocol(children: pd.DataFrame, name: str, command: str) -> Protocol:
+def read_protocol(
+    children: pd.DataFrame, name: str, command: str, failures: pd.DataFrame | None = None
+) -> Protocol:
     """The protocol of these finished runs (`Tracker.children`).
 
-    Raises SerError when two runs are of different clips, labels or splits, when a recipe was run
-    twice, or when no arm has all of its folds.
+    `failures` has a row for each run that failed: overrides, model, reason. Raises SerError when
+    two runs are of different clips, labels or splits, when a recipe was run twice, or when no arm
+    has all of its folds.
     """
-    children = children.assign(arm=arm_names(children))
+    every = pd.concat([children, failures])
+    every["arm"] = arm_names(every)
+    children, failures = every.iloc[: len(children)], every.iloc[len(children) :]
     _check_comparable(children)
     folds = tuple(sorted(map(int, children["fold"].unique())))
     arms, incomplete = _read_arms(children, folds)
@@ -115,7 +124,16 @@ def read_protocol(children: pd.DataFrame, name: str, command: str) -> Protocol:
         tuple(classes_in(clips)),
         tuple(arms),
         tuple(incomplete),
+        _told(failures),
     )
+
+
+def _told(failures: pd.DataFrame) -> tuple[str, ...]:
+    """Each arm and reason once."""
+    if failures.empty:
+        return ()
+    told = "`" + failures["arm"] + "` failed: " + failures["reason"]
+    return tuple(f"{words} ({counted(n, 'run')})" for words, n in Counter(told).items())
 
 
 def _n_folds(children: pd.DataFrame, folds: Sequence[int]) -> int:

@@ -138,7 +138,8 @@ def _facts(protocol: Protocol) -> str:
         else "No speaker is in both train and test."
     )
     lacking = f" Left out: {'; '.join(protocol.incomplete)}." if protocol.incomplete else ""
-    return f"{'; '.join(words)}. {sharing}{_enrolled(protocol)}{lacking}"
+    failed = "".join(f"\n\n{told}" for told in protocol.failed)
+    return f"{'; '.join(words)}. {sharing}{_enrolled(protocol)}{lacking}{failed}"
 
 
 def _fewer_seeds(protocol: Protocol) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+import pandas as pd
 from filelock import FileLock, Timeout
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -27,6 +27,7 @@ from ser.results_files import merge_section, write_page
 from ser.results_page import test_cells
 from ser.results_table import compute_results
 from ser.run import best_key, config_digest, tracker_of, train
+from ser.run_folder import RunFolder
 from ser.tracking import Tracker, flatten, git_commit
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def sweep(cfg: DictConfig) -> None:
     check_kinds(cfg, HydraConfig.get().overrides.task, CONF, "sweep")
     tracker = tracker_of(cfg)
     options = plain(cfg)["sweep"]
-    name = options["name"] = str(options["name"])
+    name = options["name"] = _checked(str(options["name"]))
     tags = {"sweep": name, "kind": "parent"}
     with (
         _alone(tracker.root, name),
@@ -54,10 +55,20 @@ def sweep(cfg: DictConfig) -> None:
             run_grid(cfg, options, given, tracker, parent)
 
 
+def _checked(name: str) -> str:
+    """The sweep's name; SerError where it cannot name a folder and be looked up in MLflow."""
+    if not re.fullmatch(r"\w[\w.,+=@ -]*", name):
+        raise SerError(
+            f"sweep.name={name}: it names a folder and is looked up in MLflow. Begin with a letter "
+            "or digit and take letters, digits, spaces and . , + = @ _ - only."
+        )
+    return name
+
+
 @contextmanager
 def _alone(root: Path, name: str) -> Iterator[None]:
     """One process a sweep: two would start the same run at the same moment."""
-    lock = FileLock(root / f"sweep-{quote(name, safe='')}.lock")
+    lock = FileLock(root / f"sweep-{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -84,11 +95,11 @@ def run_grid(
             )
     if options["all_folds"] and "split.fold" not in grid:
         grid["split.fold"] = list(range(_count_folds(cfg)))
-    jobs = [[*given, *words] for words in combinations(grid)]
+    every = [[*given, *words] for words in combinations(grid)]
+    jobs = [(words, compose("train", words)) for words in every]  # a misspelt one shows at once
     kept: set[str] = set()
-    digests, failed = [], 0
-    for number, overrides in enumerate(jobs, 1):
-        job = compose("train", overrides)
+    digests, failed = [], []
+    for number, (overrides, job) in enumerate(jobs, 1):
         log.info("\n[%d/%d] %s", number, len(jobs), " ".join(overrides))
         if job.seed != grid.get("seed", [job.seed])[0] and not trains(job):
             log.info("model=%s is fitted at once and has no seed: not repeated", job.model.name)
@@ -98,21 +109,26 @@ def run_grid(
             kept |= _run_missing(job, overrides, tracker, parent)[1]
         except SerError as error:
             tell(error)
-            failed += 1
+            run = {"overrides": " ".join(overrides), "model": job.model.name}
+            failed.append({**run, "reason": " ".join(str(error).split())})
     _tell_kept(kept)
     tell_comparison(tracker, parent, digests)
-    tell_results(tracker, parent, digests, options)
+    tell_results(tracker, parent, digests, options, pd.DataFrame(failed))
     if failed:
-        raise SerError(f"{failed} of {len(jobs)} runs failed; each is explained above.")
+        raise SerError(f"{len(failed)} of {len(jobs)} runs failed; each is explained above.")
 
 
 def tell_results(
-    tracker: Tracker, parent: str, digests: Collection[str], options: Mapping[str, Any]
+    tracker: Tracker,
+    parent: str,
+    digests: Collection[str],
+    options: Mapping[str, Any],
+    failures: pd.DataFrame | None = None,
 ) -> None:
     """The results page of the finished runs, in a folder, in MLflow and in the user's document.
 
-    A grid whose runs are of different clips has no such page: that is an error only when the page
-    was asked for (`sweep.results`).
+    `failures` are those of `read_protocol`. A grid whose runs are of different clips has no such
+    page: that is an error only when the page was asked for (`sweep.results`).
     """
     children = finished_runs(tracker, parent, digests)
     if children.empty or "test/uar" not in children:
@@ -120,7 +136,7 @@ def tell_results(
     name = options["name"]
     command = command_text("sweep.py", HydraConfig.get().overrides.task)
     try:
-        protocol = read_protocol(children, name, command)
+        protocol = read_protocol(children, name, command, failures)
     except SerError as error:
         if options["results"] is not None:
             raise
@@ -131,7 +147,8 @@ def tell_results(
     section = write_page(protocol, results, folder)
     tracker.log_folder(parent, folder)
     if options["results"] is not None:
-        merge_section(Path(options["results"]), name, section)
+        with FileLock(tracker.root / "results.lock"):  # two sweeps may write one document
+            merge_section(Path(options["results"]), name, section)
     if len(results.tests):
         cells = test_cells(results)[["arm", "UAR difference", "p (Holm)", "log loss p (Holm)"]]
         cells["arm"] = cells["arm"].str.replace("`", "")
@@ -142,7 +159,8 @@ def tell_results(
 def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[list[str]]:
     """The grid's points as overrides; a value such as `ensemble experiment=finetune` is several."""
     for point in itertools.product(*grid.values()):
-        words = (f"{key}={value}" for key, value in zip(grid, point, strict=True))
+        told = ("null" if value is None else value for value in point)
+        words = (f"{key}={value}" for key, value in zip(grid, told, strict=True))
         yield re.split(r" (?=[\w.@]+=)", " ".join(words))
 
 
@@ -166,12 +184,24 @@ def _run_missing(
     if not Path(folder, "run.json").is_file():
         tracker.finish(before.info.run_id, "KILLED")
         return train(job, overrides), set()
+    if before.info.status == "FINISHED" and _is_damaged(RunFolder(Path(folder)), job):
+        tracker.finish(before.info.run_id, "FAILED")
+        return train(job, overrides), set()
     if before.info.status == "FINISHED":
         log.info("done before: %s", folder)
         metric = before.data.metrics.get(best_key(job), float("nan"))
         return metric, {before.data.tags["git_commit"]}
     job.resume = folder
     return train(job, overrides), set()
+
+
+def _is_damaged(folder: RunFolder, job: DictConfig) -> bool:
+    """Whether a finished run has lost its predictions; said if so."""
+    try:
+        return job.test and folder.read_predictions().empty
+    except SerError:
+        log.warning("%s is lost or damaged: this run is done anew", folder.predictions)
+        return True
 
 
 def _tell_kept(commits: Set[str]) -> None:

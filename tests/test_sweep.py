@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from composing import composed
-from protocol_runs import finished_children
+from hydra.errors import HydraException
+from protocol_runs import clips_of, finished_children
 
 from ser import sweep as sweep_module
 from ser.config import plain
@@ -55,6 +56,7 @@ def test_what_was_done_is_kept_and_its_commit_told(tracker, trained, tmp_path, c
     words = ["model=chance", f"runs_root={tmp_path}"]
     with tracker.parent("sweep mine", {"sweep": "mine"}, None) as parent:
         (tmp_path / "run.json").touch()
+        clips_of({"ravdess": 1}).to_parquet(tmp_path / "predictions.parquet")
         tags = {"run_folder": str(tmp_path), "git_commit": "0123+"}
         tags["config"] = sweep_module.config_digest(composed(*words))
         done = tracker.start("chance", tags)
@@ -70,16 +72,38 @@ def test_what_was_done_is_kept_and_its_commit_told(tracker, trained, tmp_path, c
         assert not caplog.text
 
 
+def test_a_done_run_whose_predictions_are_damaged_is_done_anew(tracker, trained, tmp_path, caplog):
+    words = ["model=chance", f"runs_root={tmp_path}"]
+    with tracker.parent("sweep mine", {"sweep": "mine"}, None) as parent:
+        (tmp_path / "run.json").touch()
+        (tmp_path / "predictions.parquet").write_bytes(b"PAR1 and no more")
+        tags = {"run_folder": str(tmp_path), "git_commit": "0123"}
+        tags["config"] = sweep_module.config_digest(composed(*words))
+        done = tracker.start("chance", tags)
+        tracker.finish(done, "FINISHED")
+    run = sweep_module._run_missing(composed(*words), words, tracker, parent)
+    assert run == (0.5, set()) and trained == [None]
+    assert tracker.children(parent).empty and tracker.status(done) == "FAILED"
+    assert "predictions.parquet is lost or damaged: this run is done anew" in caplog.text
+
+
 def test_a_sweep_is_done_by_one_process_at_a_time(tmp_path):
     with (
-        sweep_module._alone(tmp_path, "a/b"),
+        sweep_module._alone(tmp_path, "a, b"),
         sweep_module._alone(tmp_path, "c"),
-        pytest.raises(SerError, match=r"sweep\.name=a/b: another process is doing this sweep"),
-        sweep_module._alone(tmp_path, "a/b"),
+        pytest.raises(SerError, match=r"sweep\.name=a, b: another process is doing this sweep"),
+        sweep_module._alone(tmp_path, "a, b"),
     ):
         pass
-    with sweep_module._alone(tmp_path, "a/b"):  # it was let go
+    with sweep_module._alone(tmp_path, "a, b"):  # it was let go
         pass
+
+
+@pytest.mark.parametrize("name", ["", "..", "../page", "a/b", "it's", "-m", 'say "so"'])
+def test_a_name_that_makes_no_folder_or_cannot_be_looked_up_is_refused(name):
+    with pytest.raises(SerError, match=r"^sweep\.name=.*it names a folder"):
+        sweep_module._checked(name)
+    assert sweep_module._checked("emodb, lr=1e-3") == "emodb, lr=1e-3"
 
 
 def test_a_run_killed_before_its_folder_was_whole_is_done_anew(tracker, trained, tmp_path):
@@ -150,6 +174,17 @@ def test_the_page_lies_in_its_folder_in_mlflow_and_in_the_document(tmp_path, cap
     assert document.read_text(encoding="utf-8") == text
 
 
+def test_an_arm_whose_runs_all_failed_is_on_the_page_with_the_reason(tmp_path):
+    store = Store(tmp_path / "mlruns", finished_children(tmp_path, {"tim": 0.4}))
+    digests = list(store.children("")["config"])
+    why = {"model": "linear", "reason": "model.c=-1: it must be positive."}
+    failures = pd.DataFrame([{"overrides": f"model=linear seed={seed}", **why} for seed in (0, 1)])
+    options = {"name": "mine", "reference": None, "results": None}
+    tell_results(store, "parent", digests, options, failures)
+    text = (store.root / "protocols" / "mine" / "results.md").read_text(encoding="utf-8")
+    assert "\n\n`linear` failed: model.c=-1: it must be positive. (2 runs)\n\n" in text
+
+
 def test_runs_of_other_recipes_are_not_in_the_page(tmp_path):
     children = finished_children(tmp_path, {**ARMS, "linear": 0.5})
     store = Store(tmp_path, children)
@@ -206,6 +241,10 @@ def test_a_value_of_the_grid_may_bring_options_of_its_own():
         ["model=tim", "model.layers=[1, 2]"],
         ["model=ensemble", "experiment=finetune", "model.layers=[1, 2]"],
     ]
+    assert list(combinations({"trainer.precision": [None, 16]})) == [
+        ["trainer.precision=null"],
+        ["trainer.precision=16"],
+    ]
 
 
 @pytest.fixture
@@ -228,6 +267,32 @@ def test_a_model_without_a_seed_is_run_once(ran):
     options = {"grid": {"model": ["chance", "tim"], "seed": [3, 4]}, "all_folds": False}
     sweep_module.run_grid(composed(), options, [], None, "")
     assert ran == [["model=chance", "seed=3"], ["model=tim", "seed=3"], ["model=tim", "seed=4"]]
+
+
+def test_a_misspelt_arm_shows_before_any_run(ran):
+    options = {"grid": {"model": ["chance", "tlm"]}, "all_folds": False}
+    with pytest.raises(HydraException, match="tlm"):
+        sweep_module.run_grid(composed(), options, [], None, "")
+    assert ran == []
+
+
+def test_runs_that_fail_are_told_and_the_others_are_done(ran, monkeypatch):
+    def run(job, words, *_):
+        if job.model.name == "chance":
+            raise SerError("no\nluck.")
+        ran.append(words)
+        return 0.0, set()
+
+    told = []
+    monkeypatch.setattr(sweep_module, "_run_missing", run)
+    monkeypatch.setattr(sweep_module, "tell_results", lambda *given: told.append(given[-1]))
+    options = {"grid": {"model": ["chance", "tim"]}, "all_folds": False}
+    with pytest.raises(SerError, match="1 of 2 runs failed"):
+        sweep_module.run_grid(composed(), options, [], None, "")
+    assert ran == [["model=tim"]]
+    assert told[0].to_dict("records") == [
+        {"overrides": "model=chance", "model": "chance", "reason": "no luck."}
+    ]
 
 
 def test_a_grid_may_name_the_folds(ran):
