@@ -94,6 +94,14 @@ class RunFolder:
         except DAMAGED as error:
             raise SerError(f"{self.predictions} cannot be read ({error}). {_COPY}") from error
 
+    def has_predictions(self) -> bool:
+        """Whether `predictions` is there and can be read."""
+        try:
+            self.read_predictions()
+        except SerError:
+            return False
+        return True
+
     def state(self) -> dict[str, Any]:
         """`run_id`, `status` and what else run.json holds; SerError where it is damaged."""
         path = self.path / "run.json"

@@ -32,6 +32,9 @@ from ser.tracking import Tracker, flatten, git_commit
 
 log = logging.getLogger(__name__)
 
+# What one run raises by its own options; a disk's or MLflow's errors would be every run's.
+_OF_THE_RUN = (SerError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 def sweep(cfg: DictConfig) -> None:
     """Do what is missing of the sweep that `cfg.sweep` describes, then print its table."""
@@ -107,7 +110,10 @@ def run_grid(
         digests.append(config_digest(job))
         try:
             kept |= _run_missing(job, overrides, tracker, parent)[1]
-        except SerError as error:
+        except _OF_THE_RUN as error:
+            if not isinstance(error, SerError):
+                log.exception("this run ended by an error; the others are done all the same")
+                error = SerError(f"{type(error).__name__}: {error}")
             tell(error)
             run = {"overrides": " ".join(overrides), "model": job.model.name}
             failed.append({**run, "reason": " ".join(str(error).split())})
@@ -184,7 +190,9 @@ def _run_missing(
     if not Path(folder, "run.json").is_file():
         tracker.finish(before.info.run_id, "KILLED")
         return train(job, overrides), set()
-    if before.info.status == "FINISHED" and _is_damaged(RunFolder(Path(folder)), job):
+    run = RunFolder(Path(folder))
+    if before.info.status == "FINISHED" and job.test and not run.has_predictions():
+        log.warning("%s is lost or damaged: this run is done anew", run.predictions)
         tracker.finish(before.info.run_id, "FAILED")
         return train(job, overrides), set()
     if before.info.status == "FINISHED":
@@ -193,15 +201,6 @@ def _run_missing(
         return metric, {before.data.tags["git_commit"]}
     job.resume = folder
     return train(job, overrides), set()
-
-
-def _is_damaged(folder: RunFolder, job: DictConfig) -> bool:
-    """Whether a finished run has lost its predictions; said if so."""
-    try:
-        return job.test and folder.read_predictions().empty
-    except SerError:
-        log.warning("%s is lost or damaged: this run is done anew", folder.predictions)
-        return True
 
 
 def _tell_kept(commits: Set[str]) -> None:

@@ -276,10 +276,14 @@ def test_a_misspelt_arm_shows_before_any_run(ran):
     assert ran == []
 
 
-def test_runs_that_fail_are_told_and_the_others_are_done(ran, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(SerError("no\nluck."), "no luck."), (ValueError("c is -1"), "ValueError: c is -1")],
+)
+def test_runs_that_fail_are_told_and_the_others_are_done(ran, monkeypatch, error, reason):
     def run(job, words, *_):
         if job.model.name == "chance":
-            raise SerError("no\nluck.")
+            raise error
         ran.append(words)
         return 0.0, set()
 
@@ -291,7 +295,7 @@ def test_runs_that_fail_are_told_and_the_others_are_done(ran, monkeypatch):
         sweep_module.run_grid(composed(), options, [], None, "")
     assert ran == [["model=tim"]]
     assert told[0].to_dict("records") == [
-        {"overrides": "model=chance", "model": "chance", "reason": "no luck."}
+        {"overrides": "model=chance", "model": "chance", "reason": reason}
     ]
 
 
