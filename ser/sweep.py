@@ -121,7 +121,7 @@ def run_grid(
     tell_comparison(tracker, parent, digests)
     tell_results(tracker, parent, digests, options, pd.DataFrame(failed))
     if failed:
-        raise SerError(f"{len(failed)} of {len(jobs)} runs failed; each is explained above.")
+        raise SerError(f"{len(failed)} of {len(digests)} runs failed; each is explained above.")
 
 
 def tell_results(

@@ -179,6 +179,24 @@ def test_a_run_killed_before_mlflow_knew_of_its_end_is_finished_there_by_a_resum
     assert json.loads(Path(kept).read_text())["status"] == "finished"
 
 
+def test_a_run_whose_options_mlflow_does_not_have_is_none_to_go_on_with(
+    project: Path, hydra_ready: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ser.run import Tracker
+    from ser.run import train as train_run
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tracker, "log_config", killed)
+    runs = project / "mlruns" / "runs"
+    before = set(runs.glob("*"))
+    with pytest.raises(KeyboardInterrupt):
+        train_run(compose("train", options(project, *TIM)))
+    (cut,) = set(runs.glob("*")) - before
+    assert not (cut / "run.json").exists()
+
+
 def test_a_run_that_another_process_writes_is_left_alone(project: Path, hydra_ready: None) -> None:
     from ser.run import tracker_of
     from ser.run import train as train_run
