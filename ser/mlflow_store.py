@@ -1,8 +1,12 @@
 """MLflow's client on a store; a database has all of MLflow's tables, or does not exist."""
 
 import os
+import re
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from ser.imports import quick_imports
 
@@ -34,3 +38,30 @@ def open_store(uri: str) -> "MlflowClient":
         SqlAlchemyStore(f"{_SQLITE}{part}", root).engine.dispose()  # type: ignore[no-untyped-call]
         part.replace(database)
     return MlflowClient(uri)
+
+
+def follow_move(database: Path, artifacts: str) -> None:
+    """Have a database that was moved or copied with its folder name what lies there now.
+
+    MLflow keeps whole addresses: new artifacts would go to where the folder was, and a sweep would
+    not find its runs. `artifacts` is the address of the folder's own, which its runs lie beside.
+    """
+    if not database.exists():
+        return
+    with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as store, store:
+        found = store.execute("SELECT artifact_location FROM experiments")  # or MLflow says why not
+        for (before,) in found.fetchall():
+            if before == artifacts or not re.fullmatch("file:.*/artifacts", before):
+                continue
+            old, new = before.removesuffix("artifacts"), artifacts.removesuffix("artifacts")
+            _move(store, "experiments", "artifact_location", old, new)
+            _move(store, "runs", "artifact_uri", old, new)
+            _move(store, "tags", "value", *(unquote(urlsplit(one).path) for one in (old, new)))
+
+
+def _move(store: sqlite3.Connection, table: str, column: str, old: str, new: str) -> None:
+    """What begins with `old` begins with `new`."""
+    store.execute(
+        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+        (new, len(old) + 1, len(old), old),
+    )

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ser.errors import SerError
-from ser.mlflow_store import open_store
+from ser.mlflow_store import follow_move, open_store
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,12 @@ class Tracker:
         self.experiment = experiment
         self._lock = FileLock(root / "mlflow.lock")
 
-    @property
+    @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client on this store, whose tables one process alone makes at first."""
         with self._lock:
+            if self._artifacts:
+                follow_move(self.root / "mlflow.db", self._artifacts)
             return open_store(self.uri)
 
     def _experiment_id(self) -> str:

@@ -131,7 +131,7 @@ def test_a_large_sweep_has_all_of_its_children(tracker, monkeypatch):
         for n in range(4000)  # five arms, three seeds, CREMA-D's 91 speakers in turn: 1365
     ]
     client = SimpleNamespace(search_runs=lambda *_, max_results: many[:max_results])
-    monkeypatch.setattr(Tracker, "client", client)
+    monkeypatch.setattr(tracker, "client", client)
     monkeypatch.setattr(Tracker, "_experiment_id", lambda self: "1")
     assert len(tracker.children("parent")) == 4000
 
