@@ -1,5 +1,6 @@
 """A protocol's results as files: Markdown, CSV, LaTeX and figures, and a section elsewhere."""
 
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from ser.results_page import (
 )
 from ser.results_table import ALL, Results
 from ser.run_folder import write_text
+
+log = logging.getLogger(__name__)
 
 PICTURES = {
     "arms.png": "UAR, WAR and macro F1 of each arm as a dot with its interval",
@@ -46,6 +49,7 @@ def write_page(protocol: Protocol, results: Results, folder: Path) -> str:
     results.tests.to_csv(part / "tests.csv", index=False)
     (part / "results.tex").write_text(latex(protocol, results), encoding="utf-8")
     (part / "results.md").write_text(page, encoding="utf-8")
+    _tell_replaced(folder / "results.md", protocol.command)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for path in (path for path in part.rglob("*") if path.is_file()):
         path.replace(folder / path.relative_to(part))
@@ -96,6 +100,15 @@ def latex(protocol: Protocol, results: Results) -> str:
         table = table.replace(character, command)
     facts = f"manifest {protocol.manifest[:HASH_CHARACTERS]}, {protocol.command}"
     return f"% generated: {facts}\n{table}"
+
+
+def _tell_replaced(page: Path, command: str) -> None:
+    """Say that the page of other arms, another encoder or other speech is about to go."""
+    if page.is_file() and command not in page.read_text(encoding="utf-8", errors="replace"):
+        log.warning(
+            "%s was the page of another command, and is replaced (its runs are kept). "
+            "Another sweep.name=NAME keeps both.", page,
+        )  # fmt: skip
 
 
 def _write_figures(protocol: Protocol, results: Results, folder: Path) -> None:

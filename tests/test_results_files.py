@@ -43,6 +43,14 @@ def test_figures_of_an_earlier_page_do_not_stay(tmp_path):
     assert "corpora.png" not in (tmp_path / "page" / "results.md").read_text()
 
 
+def test_a_page_of_another_command_is_not_replaced_in_silence(tmp_path, caplog):
+    for command in ("sweep.py a", "sweep.py a", "sweep.py encoder=b"):
+        caplog.clear()
+        protocol = read_protocol(finished_children(tmp_path, {"tim": 0.4}), "mine", command)
+        write_page(protocol, compute_results(protocol, n_draws=20), tmp_path / "page")
+        assert ("is replaced" in caplog.text) == (command == "sweep.py encoder=b")
+
+
 def test_a_page_that_was_cut_off_leaves_the_earlier_one_whole(tmp_path, monkeypatch):
     target = tmp_path / "page"
     for arms in ({"tim": 0.4}, ARMS):
