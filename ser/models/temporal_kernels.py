@@ -107,10 +107,7 @@ def normalise(
                 away = part[m] - first
                 total[m] += away
                 square[m] += away * away
-        away_64, square_64 = 0.0, 0.0
-        for m in range(len(sums)):
-            away_64 += sums[m]
-            square_64 += squares[m]
+        away_64, square_64 = sum_of(sums, len(steps.frames)), sum_of(squares, len(steps.frames))
         mean = first + away_64 / n
         variance = max(square_64 / n - (away_64 / n) ** 2, 0.0)  # rounding can go below
         norm.mean[c], norm.variance[c] = mean, variance
@@ -124,6 +121,26 @@ def normalise(
 def tile_of(clips: int) -> Array:
     """Room for a tile."""
     return np.empty(repeats(clips) * clips, np.float32)
+
+
+@kernel
+def fold(tile: Array, clips: int) -> Array:
+    """Add a tile up, in place, to the clips' sums (clips,)."""
+    sums = tile[:clips]
+    for at in range(clips, len(tile), clips):
+        part = tile[at : at + clips]
+        for m in range(clips):
+            sums[m] += part[m]
+    return sums
+
+
+@kernel
+def sum_of(tile: Array, clips: int) -> float:
+    """The sum of a tile, which is lost."""
+    total = 0.0
+    for value in fold(tile, clips):
+        total += value
+    return total
 
 
 @kernel
@@ -195,6 +212,6 @@ def gate(
             for m in range(len(part)):
                 total[m] += out[m]
         _shift(pair[channels + c], past, pair[c])
-        summary[c] = 0
-        for m in range(len(sums)):
-            summary[c, m % clips] += sums[m] / steps.frames[m % clips]
+        of_clips = fold(sums, clips)
+        for b in range(clips):
+            summary[c, b] = of_clips[b] / steps.frames[b]

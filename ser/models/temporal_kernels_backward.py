@@ -12,6 +12,7 @@ from ser.models.temporal_kernels import (
     Steps,
     repeat,
     sigmoid,
+    sum_of,
     tile_of,
 )
 
@@ -131,10 +132,7 @@ def _normalise_backward(
     `total` and `weighted` add up to its sum and to that of it times x.
     """
     n, through = steps.frames.sum(), pair[c]
-    of_beta, of_scale = 0.0, 0.0
-    for m in range(len(total)):
-        of_beta += total[m]
-        of_scale += weighted[m]
+    of_beta, of_scale = sum_of(total, len(steps.frames)), sum_of(weighted, len(steps.frames))
     of_scale -= norm.mean[c] * of_beta
     variance = norm.variance[c] + epsilon
     of_norm[0, c], of_norm[1, c] = of_scale / np.sqrt(variance), of_beta
