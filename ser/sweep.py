@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ser.assemble import speech_of
 from ser.command_text import command_text
-from ser.comparison import finished_runs, tell_comparison
+from ser.comparison import REPEATS, finished_runs, tell_comparison
 from ser.config import CONF, build, plain, tell, trains
 from ser.errors import SerError
 from ser.options import check_kinds
@@ -96,13 +96,15 @@ def run_grid(
                 f"{key}={value}: the sweep has values of its own for {key}, "
                 f'{", ".join(map(str, grid[key]))}. Write "sweep.grid.{key}=[{value}]".'
             )
+    for words in combinations({k: some[:1] if k in REPEATS else some for k, some in grid.items()}):
+        compose("train", [*given, *words])  # a misspelt arm shows before any run
     if options["all_folds"] and "split.fold" not in grid:
         grid["split.fold"] = list(range(_count_folds(cfg)))
-    every = [[*given, *words] for words in combinations(grid)]
-    jobs = [(words, compose("train", words)) for words in every]  # a misspelt one shows at once
+    jobs = [[*given, *words] for words in combinations(grid)]
     kept: set[str] = set()
     digests, failed = [], []
-    for number, (overrides, job) in enumerate(jobs, 1):
+    for number, overrides in enumerate(jobs, 1):
+        job = compose("train", overrides)
         log.info("\n[%d/%d] %s", number, len(jobs), " ".join(overrides))
         if job.seed != grid.get("seed", [job.seed])[0] and not trains(job):
             log.info("model=%s is fitted at once and has no seed: not repeated", job.model.name)
@@ -186,16 +188,14 @@ def _run_missing(
     before = tracker.find_child(parent, config_digest(job))
     if before is None:
         return train(job, overrides), set()
-    folder = before.data.tags["run_folder"]
-    if not Path(folder, "run.json").is_file():
-        tracker.finish(before.info.run_id, "KILLED")
-        return train(job, overrides), set()
+    folder, finished = before.data.tags["run_folder"], before.info.status == "FINISHED"
     run = RunFolder(Path(folder))
-    if before.info.status == "FINISHED" and job.test and not run.has_predictions():
+    if lost := finished and job.test and not run.has_predictions():
         log.warning("%s is lost or damaged: this run is done anew", run.predictions)
-        tracker.finish(before.info.run_id, "FAILED")
+    if lost or not Path(folder, "run.json").is_file():
+        tracker.finish(before.info.run_id, "FAILED" if lost else "KILLED")
         return train(job, overrides), set()
-    if before.info.status == "FINISHED":
+    if finished:
         log.info("done before: %s", folder)
         metric = before.data.metrics.get(best_key(job), float("nan"))
         return metric, {before.data.tags["git_commit"]}
