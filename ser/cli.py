@@ -105,12 +105,11 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
     predict.add_argument("files", nargs="+", type=Path, help="audio files, or folders of them")
     predict.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
-    predict.add_argument(
-        "--abstain", action="store_true", help="say `uncertain` where the model is too little sure"
-    )
+    predict.add_argument("--abstain", action="store_true", help="`uncertain` where it is not sure")
     predict.add_argument(
         "--below", type=float, metavar="CONFIDENCE", help="--abstain below this, not the run's own"
     )
+    predict.add_argument("--utterances", action="store_true", help="one answer an utterance")
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(run_command=_predict)
 
@@ -246,7 +245,7 @@ def _predict(options: argparse.Namespace) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     found = list(recordings(options.files, note, sys.stderr.write))
-    for answer in recognizer.answers(found, note):
+    for answer in recognizer.answers(found, note, options.utterances):
         _print_answer(recognizer, answer, options)
     if mistakes:
         sys.exit(MISTAKE)
@@ -264,7 +263,8 @@ def _print_answer(recognizer: "Recognizer", answer: "Answer", options: argparse.
         return
     (row,) = table.to_dict("records")
     said = "uncertain" if row.get("uncertain") else row["prediction"]
-    print(f"{said:<12}{row['confidence']:.2f}  {on_one_line(row['path'])}", flush=True)
+    when = f"{row['begin_s']:7.2f} to {row['end_s']:7.2f} s  " if "begin_s" in row else ""
+    print(f"{said:<12}{row['confidence']:.2f}  {when}{on_one_line(row['path'])}", flush=True)
 
 
 def _wrong(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,15 @@ from ser.features import Feature
 from ser.manifest import LONG_S
 from ser.models.base import EmotionModel
 from ser.probe import read_audio
+from ser.utterances import utterances_of
 
 log = logging.getLogger(__name__)
 
 SHORT_S = 0.5
 LONG = (
     "lasts {seconds:.0f} s and gets one answer for its whole length, though training clips last "
-    "seconds: cut it into utterances first. Further files as long are not told of."
+    "seconds: ask for its utterances (`ser predict --utterances`). Further files as long are not "
+    "told of."
 )
 SHORT = (
     "lasts {seconds:.2f} s, less than a word, and gets an answer all the same: do not rely on it. "
@@ -39,8 +42,24 @@ ADAPTED = (
     "with several recordings (docs/protocols.md says what is gained, and when it is lost)"
 )
 
-Answer = tuple[str, np.ndarray]
-"""The name of a file, and its probabilities (classes,)."""
+Span = tuple[float, float]
+"""Begin and end in seconds."""
+
+
+class Heard(NamedTuple):
+    """A recording, or one utterance of it: its samples by sample rate in hertz."""
+
+    path: str
+    clip: Mapping[int, Waveform]
+    span_s: Span | None
+
+
+class Answer(NamedTuple):
+    """The probabilities (classes,) of a recording, or of an utterance of it."""
+
+    path: str
+    span_s: Span | None
+    probabilities: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -60,45 +79,56 @@ class Recognizer:
     synthetic: bool = False
 
     def predict_files(
-        self, paths: Sequence[Path], on_error: Callable[[SerError], None] | None = None
+        self,
+        paths: Sequence[Path],
+        on_error: Callable[[SerError], None] | None = None,
+        utterances: bool = False,
     ) -> pd.DataFrame:
         """A row for each file: path, prediction, confidence, probability_<class>.
 
-        A model with enrolment takes all of them for one speaker's, adapts to them first, and
+        With `utterances` a row for each of what lies between a file's pauses, with begin_s and
+        end_s. A model with enrolment takes all of them for one speaker's, adapts to them first, and
         says so.
         `on_error` is told of each file that cannot be read or that the model gives no numbers for,
         and such a file has no row.
 
         Raises SerError naming such a file, where there is no `on_error`.
         """
-        return self.table(self.answers(paths, on_error))
+        return self.table(self.answers(paths, on_error, utterances))
 
     def answers(
-        self, paths: Sequence[Path], on_error: Callable[[SerError], None] | None = None
+        self,
+        paths: Sequence[Path],
+        on_error: Callable[[SerError], None] | None = None,
+        utterances: bool = False,
     ) -> Iterator[Answer]:
         """What `predict_files` makes its table of, each answer as soon as it is there."""
-        read = self._read(paths, on_error)
+        read = self._read(paths, on_error, utterances)
         # one by one: memory does not grow with the number of files
-        batches = [list(read)] if self.model.adapts else ([pair] for pair in read)
+        batches = [list(read)] if self.model.adapts else ([one] for one in read)
         for batch in filter(None, batches):
             if self.model.adapts:
                 log.warning(ADAPTED, len(batch))
-            keys, clips = zip(*batch, strict=True)
-            for key, row in zip(keys, self.predict_waveforms(clips, keys), strict=True):
+            keys = [f"{heard.path} {heard.span_s or ''}" for heard in batch]
+            rows = self.predict_waveforms([heard.clip for heard in batch], keys)
+            for heard, row in zip(batch, rows, strict=True):
                 if np.isfinite(row).all():
-                    yield key, row
+                    yield Answer(heard.path, heard.span_s, row)
                 else:
-                    _refuse(_no_numbers(key), on_error)
+                    _refuse(_no_numbers(heard.path), on_error)
 
     def table(self, answers: Iterable[Answer]) -> pd.DataFrame:
         """The table of `predict_files`."""
         answers = list(answers)
-        names = [name for name, _ in answers]
-        probabilities = np.array([row for _, row in answers]).reshape(-1, len(self.classes))
+        probabilities = np.array([each.probabilities for each in answers])
+        probabilities = probabilities.reshape(-1, len(self.classes))
+        spans = [each.span_s for each in answers if each.span_s is not None]
+        times = zip(("begin_s", "end_s"), np.array(spans).T, strict=True) if spans else ()
         best = probabilities.argmax(1)
         return pd.DataFrame(
             {
-                "path": names,
+                "path": [each.path for each in answers],
+                **dict(times),
                 "prediction": [self.classes[k] for k in best],
                 "confidence": probabilities.max(1),
                 **{f"probability_{c}": probabilities[:, k] for k, c in enumerate(self.classes)},
@@ -106,9 +136,11 @@ class Recognizer:
         )
 
     def _read(
-        self, paths: Sequence[Path], on_error: Callable[[SerError], None] | None
-    ) -> Iterator[tuple[str, dict[int, Waveform]]]:
-        """Each file's name and its samples by sample rate."""
+        self,
+        paths: Sequence[Path],
+        on_error: Callable[[SerError], None] | None,
+        utterances: bool,
+    ) -> Iterator[Heard]:
         rates = {feature.sample_rate_hz for feature in self.features}
         told: set[str] = set()
         for path in paths:
@@ -118,10 +150,20 @@ class Recognizer:
             except SerError as error:
                 _refuse(error, on_error)
                 continue
-            for doubt in (one for one in _doubts(samples, rate_hz) if one not in told):
+            passed = told | {LONG} if utterances else told
+            for doubt in (one for one in _doubts(samples, rate_hz) if one not in passed):
                 told.add(doubt)
                 log.warning("warning: %s %s", path, doubt.format(seconds=len(samples) / rate_hz))
-            yield str(path), clip
+            if not utterances:
+                yield Heard(str(path), clip, None)
+                continue
+            rate, waveform = min(clip.items())
+            for begin_s, end_s in utterances_of(waveform, rate):
+                piece = {
+                    hz: samples[round(begin_s * hz) : round(end_s * hz)]
+                    for hz, samples in clip.items()
+                }
+                yield Heard(str(path), piece, (begin_s, end_s))
 
     def abstaining(self, below: float) -> "Recognizer":
         """The same with another threshold: of each confidence risk_coverage.png has the errors.

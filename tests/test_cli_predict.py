@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import synthetic
 import torch
@@ -239,3 +240,16 @@ def test_recordings_in_a_folder_that_must_be_converted_first_are_an_error(capsys
         "error: calls: left out 4 of a kind that is not decoded here; convert to WAV or FLAC with "
         "ffmpeg: b.m4a, c.AAC, d.webm, ...\n"
     )
+
+
+def test_predict_answers_each_utterance(capsys, project, run):
+    clip, rate_hz = read_audio(next((project / "data").rglob("*.wav")))
+    rest = np.zeros((rate_hz, clip.shape[1]), np.float32)
+    file = synthetic.write_clip(project / "call.wav", np.concatenate([clip, rest, clip]), rate_hz)
+    main(["predict", "last", str(file), "--utterances"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("sad         0.70     0.00 to ") and first.endswith(f" s  {file}")
+    main(["predict", "last", str(file), "--utterances", "--json"])
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert answers[0]["begin_s"] == 0 and answers[1]["begin_s"] > answers[0]["end_s"]
+    assert second.startswith(f"sad         0.70  {answers[1]['begin_s']:7.2f} to ")

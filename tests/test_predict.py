@@ -225,3 +225,19 @@ def test_what_is_taken_for_one_speakers_is_told(clips, caplog):
     caplog.clear()
     Recognizer(Seen(lambda batch: [0.0] * 3), (RawWaveform(),), CLASSES).predict_files(clips)
     assert "adapted" not in caplog.text
+
+
+def test_each_utterance_of_a_recording_is_answered_with_its_times(tmp_path, caplog):
+    voice = synthetic.tone("a", seconds=1.0)
+    rest = np.zeros_like(voice)
+    long = synthetic.write_clip(tmp_path / "long.wav", np.concatenate([rest, voice] * 31))
+    short = synthetic.write_clip(tmp_path / "short.wav", voice)
+    model = Seen(lambda batch: [float(batch.waveform_length), 0.0, 0.0])
+    recognizer = Recognizer(model, (RawWaveform(),), CLASSES)
+    answers = recognizer.predict_files([long, short], utterances=True)
+    assert answers["path"].value_counts().to_dict() == {str(long): 31, str(short): 1}
+    assert list(answers)[:3] == ["path", "begin_s", "end_s"]
+    np.testing.assert_allclose(answers["begin_s"][:31], 0.9 + 2 * np.arange(31), atol=0.08)
+    lengths = [int(batch.waveform_length) for batch in model.batches]
+    np.testing.assert_allclose(lengths, (answers["end_s"] - answers["begin_s"]) * 16_000, atol=1)
+    assert not caplog.messages
