@@ -109,6 +109,16 @@ def test_the_page_needs_nothing_beside_itself(runs) -> None:
     assert "Say the word &lt;a&gt;" in html and "<a>" not in html
 
 
+def test_long_names_are_cut_and_leave_the_bars_their_room(runs) -> None:
+    html = page.clips_page(
+        runs, 10, "Mistakes of_a_run_with_a_name_wider_than_a_phone", synthetic=True
+    )
+    (body,) = re.findall(r"\nbody {([^}]*)}", html)
+    (bars,) = re.findall(r"\n\.bars {([^}]*)}", html)
+    assert "overflow-wrap: anywhere" in body and "nowrap" not in bars
+    assert "grid-template-columns: fit-content(45%) 1fr" in bars
+
+
 def test_synthetic_speech_is_called_so_and_bears_no_corpus_licence(runs) -> None:
     html = page.clips_page(runs, 10, "Mistakes", synthetic=True)
     assert "SYNTHETIC SPEECH" in html and "CC BY" not in html
