@@ -1,6 +1,7 @@
 """index.html of an explanation: each figure and page with one line on how to read it."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def write_index(run_folder: Path, out: Path, name: str, skipped: Mapping[str, st
     page = environment.get_template("explain_index.html").render(
         title=f"What {name} learned",
         folder=run_folder.resolve(),
-        command=f"ser explain {run_folder} --clip FILE",
+        command=f"ser explain {shlex.quote(str(run_folder))} --clip FILE",
         items=items,
     )
     write_text(out / "index.html", page)

@@ -4,6 +4,7 @@ After Mitchell et al., Model Cards for Model Reporting (FAT* 2019). Nothing is w
 measured in the run, counted in its data, or stated by a corpus's publisher.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def _identity(cfg: DictConfig, material: Material, folder: RunFolder) -> dict[st
         "labels": cfg.dataset.labels,
         "temperature": card.get("temperature"),
         "abstention": abstention_text(card),
-        "folder": folder.path.resolve(),
+        "folder": shlex.quote(str(folder.path.resolve())),
         "command": state.get("command", f"# {unknown}; the options are in config.yaml"),
         "commit": state.get("commit", unknown),
         "run_id": state["run_id"],

@@ -1,6 +1,8 @@
 """`ser explain` and the model card, on a run that was really trained (on tones, in seconds)."""
 
+import html
 import re
+import shlex
 import shutil
 from pathlib import Path
 from urllib.parse import quote
@@ -23,6 +25,7 @@ from ser.explain import (
     rewrite_card,
     where_tested,
 )
+from ser.explain_index import write_index
 from ser.features import LogMel, SpeechOnly
 from ser.plots import recall_figure
 from ser.report import clips_and_speakers
@@ -121,6 +124,12 @@ def test_a_clip_gets_its_curve_and_its_place_in_the_index(
     assert f'href="{quote(figure.name)}"' in index.read_text()
 
 
+def test_the_command_of_the_index_can_be_given_as_it_stands(tmp_path: Path) -> None:
+    index = write_index(tmp_path / "my runs", tmp_path, "a run", None)
+    command = html.unescape(re.findall("<pre>(.*)</pre>", index.read_text())[0])
+    assert shlex.split(command)[2] == str(tmp_path / "my runs")
+
+
 def test_no_two_clips_share_a_figure(tmp_path: Path) -> None:
     names = ("a.wav", "a.flac", "x/a.wav", "\u65e5" * 83 + ".wav", "\u65e5" * 83 + ".mp3")
     figures = [_figure_name(tmp_path / name) for name in names]
@@ -187,12 +196,15 @@ def test_mlflow_holds_the_card(ensemble: RunFolder, project: Path) -> None:
 def test_the_card_is_written_anew_with_what_was_measured_since(
     ensemble: RunFolder, tmp_path: Path
 ) -> None:
-    copy = RunFolder(Path(shutil.copytree(ensemble.path, tmp_path / ensemble.path.name)))
+    copy = RunFolder(
+        Path(shutil.copytree(ensemble.path, tmp_path / "my runs" / ensemble.path.name))
+    )
     degraded = copy.path / "evaluations" / "robustness"
     degraded.mkdir(parents=True)
     (degraded / "robustness.md").write_text("table")
     old, new = (copy.path / "MODEL_CARD.md").read_text(), rewrite_card(copy).read_text()
     assert "see `evaluations/robustness/robustness.md`" in new
+    assert f"\nser explain '{copy.path}'\n" in new
     changed = set(new.splitlines()) ^ set(old.splitlines())
     assert all("obustness" in line or str(tmp_path) in line or "mlruns" in line for line in changed)
 
