@@ -20,6 +20,7 @@ Array = npt.NDArray[np.floating]
 LEGEND_ENTRIES = 24  # the speakers of RAVDESS; more names would take more room than the map
 LEGEND_LETTERS = 65  # of 9 points, in a panel's width
 MARKERS = "os^D"  # beside the colours, for those who see fewer of them
+EDGE_COLOUR = "#4d4d4d"  # of points: the palette's pink and yellow are hardly seen on white
 PANEL_IN, LINE_IN, ROW_IN = 4.9, 0.24, 0.19  # a panel's side, a line of the title, one of a legend
 AGAINST_COLOUR = "#d55e00"
 SPECTROGRAM_RANGE_DB = 70
@@ -117,8 +118,8 @@ def _draw_map(axes: "Axes", points: Array, colouring: Colouring) -> None:
         mine = points[names == group]
         turn, place = divmod(number, len(colours))
         axes.scatter(
-            mine[:, 0], mine[:, 1], s=18, color=[colours[place]], alpha=0.8, linewidths=0,
-            label=group, marker=MARKERS[(place + turn) % len(MARKERS)],
+            mine[:, 0], mine[:, 1], s=20, color=[colours[place]], alpha=0.8, label=group,
+            edgecolors=EDGE_COLOUR, linewidths=0.4, marker=MARKERS[(place + turn) % len(MARKERS)],
         )  # fmt: skip
     axes.set(xticks=[], yticks=[])
     axes.set_box_aspect(1)

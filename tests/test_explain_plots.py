@@ -46,6 +46,8 @@ def test_no_two_speakers_that_are_named_look_alike() -> None:
         for part in figure.axes[0].collections
     ]
     assert len(set(looks)) == 24
+    edges = [part.get_edgecolor()[0, :3] for part in figure.axes[0].collections]
+    assert np.max(edges) < 0.4  # dark, whatever the colour: some are pale on white
     colours = np.array([colour[:3] for colour, _ in looks])
     assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 0.2  # of neighbours in the list
 
