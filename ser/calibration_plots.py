@@ -66,7 +66,7 @@ def risk_coverage_figure(
     curve = risk_coverage(confidence, right)
     error = 100 * float(np.mean(~right))
     area = aurc(confidence, right)
-    means = f"AURC {area:.3f}, a mean risk of {100 * area:.1f} %"
+    means = f"AURC {area:.4f}, a mean risk of {100 * area:.2f} %"
     none_wrong = "" if error else ", none of them wrong"
     figure = new_figure(7.2, 4.8, f"{title}{none_wrong}\n{means}")
     axes = figure.subplots()

@@ -112,7 +112,13 @@ def test_one_confidence_for_all_clips_is_a_line_at_their_error():
     right = np.arange(20) < 5
     figure = risk_coverage_figure(np.full(20, 0.4), right, None, "chance, test")
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 75], [100, 75]]
-    assert "chance, test\nAURC 0.750, a mean risk of 75.0 %" in said(figure)
+    assert "chance, test\nAURC 0.7500, a mean risk of 75.00 %" in said(figure)
+
+
+def test_a_small_risk_is_not_said_to_be_none():
+    right = np.arange(96) < 95
+    figure = risk_coverage_figure(np.linspace(0.99, 0.4, 96), right, None, "a run")
+    assert "AURC 0.0001, a mean risk of 0.01 %" in said(figure)
 
 
 @pytest.mark.parametrize("right", [np.ones(20, bool), np.zeros(20, bool)])
