@@ -110,6 +110,7 @@ def _draw_points(axes: "Axes", rows: pd.DataFrame) -> None:
 
 
 def _reach(rows: pd.DataFrame) -> tuple["pd.Series[float]", "pd.Series[float]"]:
-    """The interval of UAR as far as the drop's goes: lengths below and above the point."""
+    """The interval of UAR as far as the drop's goes, from 0 to 1: lengths below and above."""
     lower = (rows["high"] - rows["drop"]).clip(lower=0)
-    return lower.clip(upper=rows["uar"]), (rows["drop"] - rows["low"]).clip(lower=0)
+    upper = (rows["drop"] - rows["low"]).clip(lower=0)
+    return lower.clip(upper=rows["uar"]), upper.clip(upper=1 - rows["uar"])

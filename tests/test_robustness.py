@@ -97,7 +97,10 @@ def test_the_figure_has_a_panel_for_each_kind_and_the_clean_line(table):
 
 def test_a_family_of_no_panel_of_its_own_is_drawn_too(table):
     named = table.replace({"family": {"telephone": "wind"}, "condition": {"telephone": "wind"}})
-    *_, other = robustness_figure(named, "t", 0.5, None, "").figure.axes
+    wide = named.assign(low=-0.9, high=0.95)  # of a few speakers
+    *_, other = robustness_figure(wide, "t", 0.5, None, "").figure.axes
+    (bar,) = other.collections[0].get_segments()
+    assert bar[:, 1].tolist() == pytest.approx([0, 1])
     assert [tick.get_text() for tick in other.get_xticklabels()] == ["wind"]
 
 
