@@ -26,6 +26,7 @@ LINES: dict[str, dict[str, Any]] = {
     "clean, hollow": {"linestyle": "--", "alpha": 0.4},
     "chance": {"linestyle": ":"},
 }
+RING = 7  # hollow points: wider than the full ones of 4, which else hide those at the same UAR
 COLOURS = {"babble": "#d55e00", "white": "#0173b2", "pink": "#cc78bc"}  # colour-blind safe
 
 
@@ -89,7 +90,7 @@ def _draw_lines(axes: "Axes", rows: pd.DataFrame) -> None:
         colour = COLOURS.get(family, VAL_COLOUR)
         axes.errorbar(x, line["uar"], _reach(line), color=colour, marker="o", ms=4, label=family)
         if "before" in line:
-            axes.plot(x, line["before"], color=colour, ls=":", marker="o", mfc="white", ms=4)
+            axes.plot(x, line["before"], color=colour, ls=":", marker="o", mfc="white", ms=RING)
     axes.set_xlim(-0.5, len(steps) - 0.5)
     axes.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
     if set(families) & set(COLOURS):  # the panel's name does not say which noise
@@ -104,7 +105,7 @@ def _draw_points(axes: "Axes", rows: pd.DataFrame) -> None:
     labels = [label.replace(" ", "\n", 1) for label in rows["condition"]]
     axes.errorbar(range(len(rows)), rows["uar"], _reach(rows), color=VAL_COLOUR, fmt="o", ms=4)
     if "before" in rows:
-        axes.plot(range(len(rows)), rows["before"], "o", color=VAL_COLOUR, mfc="white", ms=4)
+        axes.plot(range(len(rows)), rows["before"], "o", color=VAL_COLOUR, mfc="white", ms=RING)
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set_xticks(range(len(rows)), labels, fontsize=8.5)
 
