@@ -14,6 +14,7 @@ from ser.babble import TALKERS
 from ser.conditions import Degradation
 from ser.errors import SerError
 from ser.features import Feature
+from ser.features.frozen import encoders_kept
 from ser.metrics import counts_of, uar, war
 from ser.report import clips_and_speakers, markdown
 from ser.robustness_plots import robustness_figure
@@ -61,9 +62,11 @@ def score_robustness(
     """
     then = None if before is None else read_answers(before, conditions)
     degraded = []
-    for number, condition in enumerate(conditions, start=1):
-        log.info("condition %d of %d: %s", number, len(conditions), condition.label)
-        degraded.append(predict([Augmented(feature, condition, copy=0) for feature in features]))
+    with encoders_kept():
+        for number, condition in enumerate(conditions, start=1):
+            log.info("condition %d of %d: %s", number, len(conditions), condition.label)
+            changed = [Augmented(feature, condition, copy=0) for feature in features]
+            degraded.append(predict(changed))
     table = compare_conditions(conditions, degraded, clean, classes)
     _keep_others(folder, table)
     answers = write_robustness(folder, table, conditions, degraded, clean)

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -16,10 +17,22 @@ from ser.audio import SAMPLE_RATE_HZ, Waveform
 _loading = threading.Lock()
 _loaded: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 """Encoders in memory: features that read the same one share its weights."""
+_kept: list[nn.Module] | None = None
 
 _BATCH_S, _BYTES_A_SECOND = 480, 2**26
 """Padded seconds at a time on a GPU, and what they take of its memory: wav2vec2's first
 convolution gives 6.6 MB a second, and its norm holds some copies."""
+
+
+@contextmanager
+def encoders_kept() -> Iterator[None]:
+    """Within, the weights that a feature lets go stay in memory for the next one."""
+    global _kept
+    _kept = []
+    try:
+        yield
+    finally:
+        _kept = None
 
 
 class EncoderSource(Protocol):
@@ -87,6 +100,8 @@ class FrozenEncoder:
                 self._module = _loaded.get(key)
                 if self._module is None:
                     self._module = _loaded[key] = self._load(device)
+                if _kept is not None:
+                    _kept.append(self._module)
             return self._module
 
     def _load(self, device: str) -> nn.Module:

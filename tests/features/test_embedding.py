@@ -12,6 +12,7 @@ import torch
 from ser.audio import load_waveform
 from ser.errors import SerError
 from ser.features import Embedding, EncoderFrames, WholeEmbedding
+from ser.features.frozen import encoders_kept
 from ser.features.speech import cut_to_speech
 from ser.models.encoder import PretrainedEncoder, RandomEncoder
 
@@ -47,6 +48,18 @@ def test_features_of_one_encoder_share_its_weights_until_both_let_go() -> None:
     first.release()
     second.release()
     del module
+    gc.collect()
+    assert kept() is None
+
+
+def test_within_encoders_kept_what_is_let_go_is_not_loaded_again() -> None:
+    feature = Embedding(RandomEncoder("tiny", 2, 32, 7, "float32"))
+    with encoders_kept():
+        kept = weakref.ref(feature._frozen._encoder())
+        feature.release()
+        gc.collect()
+        assert kept() is not None and feature._frozen._encoder() is kept()
+    feature.release()
     gc.collect()
     assert kept() is None
 
