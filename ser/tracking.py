@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from ser.errors import SerError
 from ser.mlflow_store import follow_move, open_store
+from ser.run_locks import RunLocks
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +41,17 @@ class Tracker:
         self.uri = uri or f"sqlite:///{(root / 'mlflow.db').resolve()}"
         self._artifacts = None if uri else (root / "artifacts").resolve().as_uri()
         self.experiment = experiment
-        self._lock = FileLock(root / "mlflow.lock")
+        self._lock, self._at_work = FileLock(root / "mlflow.lock"), RunLocks(root)
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client on this store, whose tables one process alone makes at first."""
+        """MLflow's client on this store, which one process alone makes or puts in order."""
         with self._lock:
             if self._artifacts:
                 follow_move(self.root / "mlflow.db", self._artifacts)
-            return open_store(self.uri)
+            client = open_store(self.uri)
+            self._at_work.close_killed(client)
+            return client
 
     def _experiment_id(self) -> str:
         """The experiment's id; created once, though two runs may start at the same moment."""
@@ -88,6 +91,7 @@ class Tracker:
         if parent := os.environ.get(PARENT_VARIABLE):
             every[_PARENT_TAG] = parent
         run = client.create_run(self._experiment_id(), tags=every)
+        self._at_work.hold(run.info.run_id)
         if "manifest" in tags and "corpora" in tags:
             self._log_speech(run.info.run_id, tags["corpora"], tags["manifest"])
         return str(run.info.run_id)
@@ -144,6 +148,7 @@ class Tracker:
 
     def reopen(self, run_id: str) -> None:
         """Mark a run that was cut off as running again."""
+        self._at_work.hold(run_id)
         self.client.update_run(run_id, status="RUNNING")
 
     def log_config(self, run_id: str, config: Mapping[str, Any]) -> None:
@@ -179,19 +184,18 @@ class Tracker:
     def finish(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED.
 
-        A Ctrl-C in the midst of a write leaves MLflow's database locked until the process ends: a
-        killed run then stays as it is, with a warning.
+        A Ctrl-C in the midst of a write leaves MLflow's database locked until the process ends: the
+        next command then shows the run as killed.
         """
         from mlflow.exceptions import MlflowException
 
         try:
             self.client.set_terminated(run_id, status)
+            self._at_work.release(run_id)
         except MlflowException:
             if status != "KILLED":
                 raise
-            log.warning(
-                "MLflow was writing when the run was interrupted and still shows it as running"
-            )
+            log.warning("MLflow shows the run as running until another command begins")
 
     @contextmanager
     def running(self, run_id: str) -> Iterator[None]:
@@ -235,12 +239,6 @@ class Tracker:
             [self._experiment_id()], f"tags.sweep = '{name}'", max_results=1
         )
         return str(runs[0].info.run_id) if runs else None
-
-    def running_parents(self) -> set[str]:
-        """Ids of the parents that MLflow shows as running."""
-        asked = "tags.kind = 'parent' and attributes.status = 'RUNNING'"
-        runs = self.client.search_runs([self._experiment_id()], asked, max_results=MOST_RUNS)
-        return {run.info.run_id for run in runs}
 
     @contextmanager
     def parent(self, name: str, tags: Mapping[str, str], run_id: str | None) -> Iterator[str]:

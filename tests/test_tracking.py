@@ -168,7 +168,7 @@ def test_an_interrupt_that_left_the_database_locked_is_not_hidden(tracker, monke
     told: list[str] = []
     monkeypatch.setattr("ser.tracking.log.warning", told.append)
     tracker.finish(run_id, "KILLED")
-    assert len(told) == 1 and "as running" in told[0], told
+    assert len(told) == 1 and "as running until another command" in told[0], told
     with pytest.raises(MlflowException):
         tracker.finish(run_id, "FINISHED")
 

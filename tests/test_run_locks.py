@@ -1,0 +1,58 @@
+"""A run whose process died without a word is shown as killed by the next command, no other is."""
+
+import os
+import signal
+
+import pytest
+from filelock import FileLock
+
+from ser.tracking import Tracker
+
+
+def killed(work) -> None:
+    """Do this in a process that is killed once it is done."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_that_was_killed_is_shown_as_such_once_another_command_begins(tmp_path, again):
+    run_id = Tracker(tmp_path, "x", None).start("goes on", {}) if again else ""
+    if again:
+        Tracker(tmp_path, "x", None).finish(run_id, "KILLED")
+
+    def work() -> None:
+        tracker = Tracker(tmp_path, "x", None)
+        if again:
+            tracker.reopen(run_id)
+        else:
+            tracker.start("evaluation", {"kind": "evaluation"})
+
+    killed(work)
+    assert len(list(tmp_path.glob("run-*.lock"))) == 1
+    client = Tracker(tmp_path, "x", None).client
+    (run,) = client.search_runs([client.get_experiment_by_name("x").experiment_id])
+    assert run.info.status == "KILLED" and not list(tmp_path.glob("run-*.lock"))
+
+
+def test_a_run_that_is_at_work_stays_as_it_is(tracker):
+    run_id = tracker.start("alive", {})
+    with tracker.running(run_id):
+        assert (tracker.root / f"run-{run_id}.lock").is_file()
+        assert Tracker(tracker.root, tracker.experiment, None).status(run_id) == "RUNNING"
+    other = Tracker(tracker.root, tracker.experiment, None)
+    assert other.status(run_id) == "FINISHED"
+    assert not list(tracker.root.glob("run-*.lock"))
+
+
+def test_a_lock_of_a_run_that_the_store_does_not_have_is_removed(tmp_path):
+    with FileLock(tmp_path / "run-0123.lock"):
+        pass
+    (tmp_path / "run-0123.lock").touch()
+    Tracker(tmp_path, "x", None).finish(Tracker(tmp_path, "x", None).start("a", {}), "FINISHED")
+    assert not (tmp_path / "run-0123.lock").exists()
