@@ -27,7 +27,7 @@ from ser.recognizer import load_recognizer
 from ser.report import part_markdown, render_results
 from ser.robustness import babble_clips, score_robustness
 from ser.run import tracker_of
-from ser.run_folder import RunFolder, find_run, without_moment
+from ser.run_folder import RunFolder, find_run, remove_parts, without_moment
 from ser.scored_clips import ScoredClips, other_clips, own_clips
 from ser.scoring import figures_of, predict_clips, write_predictions
 
@@ -181,6 +181,7 @@ def _results_folder(cfg: DictConfig, folder: RunFolder | None, checkpoint: Path)
     seen = SEEN * (cfg.seen == "keep")
     target = base / (cfg.part if cfg.get("dataset") is None else f"{cfg.dataset.name}{seen}")
     target.mkdir(parents=True, exist_ok=True)
+    remove_parts(target)
     return RunFolder(target)
 
 
@@ -198,7 +199,9 @@ def _tell_of_replaced(target: RunFolder, predictions: pd.DataFrame) -> None:
 def _robustness_folder(target: RunFolder) -> RunFolder:
     """`robustness` for the run's own test part; others say whose they are."""
     whose = "" if target.path.name == "test" else f"_{target.path.name}"
-    return RunFolder(target.path.with_name(f"robustness{whose}"))
+    folder = target.path.with_name(f"robustness{whose}")
+    remove_parts(folder)
+    return RunFolder(folder)
 
 
 def _log_evaluation(

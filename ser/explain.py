@@ -38,7 +38,7 @@ from ser.plots import layer_weights_figure, recall_figure, scale_weights_figure
 from ser.predict import Recognizer
 from ser.recognizer import load_recognizer
 from ser.report import clips_and_speakers
-from ser.run_folder import RunFolder, without_moment, write_text
+from ser.run_folder import RunFolder, remove_parts, without_moment, write_text
 from ser.saliency import saliency_of
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ def rewrite_card(folder: RunFolder, *, encoder_path: str | None = None) -> Path:
     """Write the run's MODEL_CARD.md anew, with what was measured since; gives its path."""
     recognizer = load_recognizer(folder.best, encoder_path)
     own, material = _material(folder)
+    remove_parts(folder.path, "MODEL_CARD.md.*")
     return write_model_card(
         own, material, recognizer.model, recognizer.features, folder, folder.metrics()
     )
@@ -141,6 +142,7 @@ def _open(folder: RunFolder, encoder_path: str | None) -> Explained:
     name = _short(folder) + SYNTHETIC * synthetic
     run = Explained(folder, recognizer, name, synthetic)
     run.out.mkdir(exist_ok=True)
+    remove_parts(run.out)
     return run
 
 

@@ -145,9 +145,8 @@ class RunFolder:
             raise SerError(
                 f"{self.path}: another process is writing this run. Wait for it or end it first."
             ) from error
-        for place in (self.path, self.checkpoints):
-            for left in place.glob("*.part"):  # of a killed run
-                left.unlink()
+        remove_parts(self.path)
+        remove_parts(self.checkpoints)
         writer = logging.FileHandler(self.path / "train.log", encoding="utf-8")
         writer.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logging.getLogger("ser").addHandler(writer)
@@ -223,6 +222,12 @@ def _last(runs: Path, finished: bool) -> RunFolder:
             return folder
     kind = "finished" if finished else "been cut off"
     raise SerError(f"`last`: no run under {runs} has {kind}. Give a run folder or a run id.")
+
+
+def remove_parts(folder: Path, of: str = "*") -> None:
+    """Remove what a killed command half wrote in a folder, or of one file in it."""
+    for left in folder.glob(f"{of}.part"):
+        left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -100,7 +100,11 @@ def test_what_all_clips_share_has_no_panel() -> None:
 
 
 def test_chance_says_why_it_has_no_map_and_no_weights(chance: RunFolder) -> None:
+    left = chance.path / "explain" / "index.html.123.part"  # by a killed one
+    left.parent.mkdir(exist_ok=True)
+    left.touch()
     paths = explain([chance], limit=3)
+    assert not left.exists()
     assert [path.name for path in paths] == ["recall.png", "wrong_clips.html", "index.html"]
     index = paths[-1].read_text()
     assert "Left out: Chance has no hidden values" in index
@@ -202,7 +206,9 @@ def test_the_card_is_written_anew_with_what_was_measured_since(
     degraded = copy.path / "evaluations" / "robustness"
     degraded.mkdir(parents=True)
     (degraded / "robustness.md").write_text("table")
+    (copy.path / "MODEL_CARD.md.123.part").touch()  # by a killed one
     old, new = (copy.path / "MODEL_CARD.md").read_text(), rewrite_card(copy).read_text()
+    assert not list(copy.path.glob("*.part"))
     assert "see `evaluations/robustness/robustness.md`" in new
     assert f"\nser explain '{copy.path}'\n" in new
     changed = set(new.splitlines()) ^ set(old.splitlines())

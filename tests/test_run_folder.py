@@ -223,3 +223,16 @@ def test_last_without_any_run(tmp_path):
         find_run("last", tmp_path / "runs", finished=True)
     with pytest.raises(SerError, match=r"no run under .* has been cut off"):
         find_run("last", tmp_path / "runs", finished=False)
+
+
+def test_what_a_killed_evaluation_half_wrote_is_removed(tmp_path):
+    from ser.evaluate import _results_folder, _robustness_folder
+
+    left = [tmp_path / "evaluations" / name / "a.123.part" for name in ("test", "robustness")]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    cfg = OmegaConf.create({"part": "test", "seen": "drop"})
+    target = _results_folder(cfg, RunFolder(tmp_path), tmp_path / "best.ckpt")
+    _robustness_folder(target)
+    assert not any(path.exists() for path in left)
