@@ -231,13 +231,14 @@ def search(
     )
     _check_same(study, compose("train", [*given, "test=false"]), options["name"])
     _enqueue_cut(study)
-    done = _completed(study)
-    study.sampler = optuna.samplers.TPESampler(seed=settings["seed"] + done)
-    log.info("search %s: %d of %d trials are done", options["name"], done, settings["trials"])
-    while (done := _completed(study)) < settings["trials"]:
+    done, trials = _completed(study), settings["trials"]
+    log.info("search %s: %d of %d trials are done", options["name"], done, trials)
+    while (done := _completed(study)) < trials:
+        # a seed a trial: a search that was killed tries what it would have tried
+        study.sampler = optuna.samplers.TPESampler(seed=settings["seed"] + done)
         trial = study.ask()
         words = [_suggest(trial, key, space) for key, space in settings["space"].items()]
-        log.info("\n[trial %d/%d] %s", done + 1, settings["trials"], " ".join(words))
+        log.info("\n[trial %d/%d] %s", done + 1, trials, " ".join(words))
         overrides = [*given, *words, "test=false"]
         job = compose("train", overrides)
         study.tell(trial, _run_missing(job, overrides, tracker, parent)[0])

@@ -116,38 +116,6 @@ def test_a_run_killed_before_its_folder_was_whole_is_done_anew(tracker, trained,
     assert tracker.status(cut_off) == "KILLED"
 
 
-def test_a_trial_that_a_killed_search_left_is_the_next_one():
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study()
-    left = study.ask()
-    rate = left.suggest_float("optimizer.lr", 1e-4, 1e-2)
-    sweep_module._enqueue_cut(study)
-    again = study.ask()
-    assert again.suggest_float("optimizer.lr", 1e-4, 1e-2) == rate
-    assert study.trials[0].state == optuna.trial.TrialState.FAIL
-    sweep_module._enqueue_cut(optuna.create_study())  # nothing to do
-
-
-def test_a_search_goes_on_only_under_the_options_that_it_began_with():
-    import optuna
-
-    study = optuna.create_study()
-    sweep_module._check_same(study, composed("model=tim"), "mine")
-    sweep_module._check_same(study, composed("model=chance"), "mine")  # no trial yet
-    study.add_trial(optuna.trial.create_trial(value=0.5))
-    sweep_module._check_same(study, composed("model=chance", "runs_root=elsewhere"), "mine")
-    with pytest.raises(SerError, match=r"sweep\.name=mine: the trials .* other options"):
-        sweep_module._check_same(study, composed("model=tim"), "mine")
-
-
-@pytest.mark.parametrize("space", [{"dropout": [0.1, 0.4]}, {"low": 0, "high": 1}, 0.3])
-def test_a_space_that_is_none_is_refused_by_its_option(space):
-    with pytest.raises(SerError, match=r"^sweep\.search\.space: model has .* a list of choices"):
-        sweep_module._suggest(None, "model", space)
-
-
 def tell(store: Store, **options: object) -> None:
     digests = list(store.children("")["config"])
     settings = {"name": "mine", "reference": None, "results": None, **options}

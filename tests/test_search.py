@@ -1,0 +1,72 @@
+"""A search by Optuna that is begun, killed and gone on with."""
+
+from types import SimpleNamespace
+
+import pytest
+from composing import composed
+
+from ser import sweep as sweep_module
+from ser.errors import SerError
+
+
+def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, monkeypatch):
+    import optuna
+
+    def tried(name: str, kills: set[int]) -> list[dict[str, float]]:
+        calls = iter(range(99))
+
+        def run(job, overrides, *_):
+            if next(calls) in kills:
+                raise KeyboardInterrupt
+            return job.optimizer.lr, set()
+
+        monkeypatch.setattr(sweep_module, "_run_missing", run)
+        monkeypatch.setattr(sweep_module, "compose", lambda _, words: composed(*words))
+        space = {"optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+        options = {"name": name, "search": {"trials": 14, "seed": 0, "space": space}}
+        cfg = composed("model=tim", f"runs_root={tmp_path}")
+        for _ in range(len(kills) + 1):
+            try:
+                sweep_module.search(cfg, options, ["model=tim"], tracker, "parent")
+            except KeyboardInterrupt:
+                continue
+        study = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path}/optuna.db")
+        done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+        return [trial.params for trial in done]
+
+    tracker = SimpleNamespace(describe=lambda *_: None, log_table=lambda *_: None)
+    whole = tried("whole", set())
+    assert len({params["optimizer.lr"] for params in whole}) == 14
+    assert tried("killed", {2, 12, 13}) == whole
+
+
+def test_a_trial_that_a_killed_search_left_is_the_next_one():
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    left = study.ask()
+    rate = left.suggest_float("optimizer.lr", 1e-4, 1e-2)
+    sweep_module._enqueue_cut(study)
+    again = study.ask()
+    assert again.suggest_float("optimizer.lr", 1e-4, 1e-2) == rate
+    assert study.trials[0].state == optuna.trial.TrialState.FAIL
+    sweep_module._enqueue_cut(optuna.create_study())  # nothing to do
+
+
+def test_a_search_goes_on_only_under_the_options_that_it_began_with():
+    import optuna
+
+    study = optuna.create_study()
+    sweep_module._check_same(study, composed("model=tim"), "mine")
+    sweep_module._check_same(study, composed("model=chance"), "mine")  # no trial yet
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    sweep_module._check_same(study, composed("model=chance", "runs_root=elsewhere"), "mine")
+    with pytest.raises(SerError, match=r"sweep\.name=mine: the trials .* other options"):
+        sweep_module._check_same(study, composed("model=tim"), "mine")
+
+
+@pytest.mark.parametrize("space", [{"dropout": [0.1, 0.4]}, {"low": 0, "high": 1}, 0.3])
+def test_a_space_that_is_none_is_refused_by_its_option(space):
+    with pytest.raises(SerError, match=r"^sweep\.search\.space: model has .* a list of choices"):
+        sweep_module._suggest(None, "model", space)
