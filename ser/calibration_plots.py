@@ -66,7 +66,7 @@ def risk_coverage_figure(
     curve = risk_coverage(confidence, right)
     error = 100 * float(np.mean(~right))
     area = aurc(confidence, right)
-    means = f"AURC {area:.4f}, a mean risk of {100 * area:.2f} %"
+    means = f"AURC {area:.3g}, a mean risk of {100 * area:.3g} %"
     none_wrong = "" if error else ", none of them wrong"
     figure = new_figure(7.2, 4.8, f"{title}{none_wrong}\n{means}")
     axes = figure.subplots()
@@ -159,7 +159,7 @@ def _mark_confidences(axes: "Axes", confidence: Values, right: Flags) -> None:
         if share - last < LEAST_APART or answered.all():
             continue
         last, risk = share, 100 * float(np.mean(~right[answered]))
-        label = "its least confidence" if len(axes.texts) == 0 else None
+        label = "answered down to this confidence" if len(axes.texts) == 0 else None
         axes.plot(
             share, risk, "o", color="white", markeredgecolor=VAL_COLOUR, zorder=4, label=label
         )

@@ -105,20 +105,20 @@ def test_risk_coverage_has_the_confidence_at_which_each_share_is_answered():
     assert list(marks) == ["0.9", "0.8", "0.7", "0.6", "0.5", "0.4", "0.3"]
     share = 100 * np.mean(confidence >= 0.4)
     assert marks["0.4"] == pytest.approx((share, 100 - 1e4 * np.mean(confidence > 0.5) / share))
-    assert "its least confidence" in said(figure)
+    assert "answered down to this confidence" in said(figure)
 
 
 def test_one_confidence_for_all_clips_is_a_line_at_their_error():
     right = np.arange(20) < 5
     figure = risk_coverage_figure(np.full(20, 0.4), right, None, "chance, test")
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 75], [100, 75]]
-    assert "chance, test\nAURC 0.7500, a mean risk of 75.00 %" in said(figure)
+    assert "chance, test\nAURC 0.75, a mean risk of 75 %" in said(figure)
 
 
 def test_a_small_risk_is_not_said_to_be_none():
     right = np.arange(96) < 95
     figure = risk_coverage_figure(np.linspace(0.99, 0.4, 96), right, None, "a run")
-    assert "AURC 0.0001, a mean risk of 0.01 %" in said(figure)
+    assert "AURC 0.000109, a mean risk of 0.0109 %" in said(figure)
 
 
 @pytest.mark.parametrize("right", [np.ones(20, bool), np.zeros(20, bool)])
