@@ -47,7 +47,7 @@ def test_a_run_that_is_at_work_stays_as_it_is(tracker):
         assert Tracker(tracker.root, tracker.experiment, None).status(run_id) == "RUNNING"
     other = Tracker(tracker.root, tracker.experiment, None)
     assert other.status(run_id) == "FINISHED"
-    assert not list(tracker.root.glob("run-*.lock"))
+    assert not (tracker.root / f"run-{run_id}.lock").exists()
 
 
 def test_a_lock_of_a_run_that_the_store_does_not_have_is_removed(tmp_path):
