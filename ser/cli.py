@@ -109,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--below", type=float, metavar="CONFIDENCE", help="--abstain below this, not the run's own"
     )
-    predict.add_argument("--utterances", action="store_true", help="one answer an utterance")
+    predict.add_argument("--utterances", action="store_true", help="answer each utterance")
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(run_command=_predict)
 

@@ -109,7 +109,7 @@ class Recognizer:
         for batch in filter(None, batches):
             if self.model.adapts:
                 log.warning(ADAPTED, len(batch))
-            keys = [f"{heard.path} {heard.span_s or ''}" for heard in batch]
+            keys = [f"{heard.path} {heard.span_s}" for heard in batch]
             rows = self.predict_waveforms([heard.clip for heard in batch], keys)
             for heard, row in zip(batch, rows, strict=True):
                 if np.isfinite(row).all():
@@ -160,8 +160,7 @@ class Recognizer:
             rate, waveform = min(clip.items())
             for begin_s, end_s in utterances_of(waveform, rate):
                 piece = {
-                    hz: samples[round(begin_s * hz) : round(end_s * hz)]
-                    for hz, samples in clip.items()
+                    hz: mono[round(begin_s * hz) : round(end_s * hz)] for hz, mono in clip.items()
                 }
                 yield Heard(str(path), piece, (begin_s, end_s))
 

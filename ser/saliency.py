@@ -76,9 +76,9 @@ def saliency_of(recognizer: Recognizer, path: Path) -> Saliency:
 
     def answers(versions: Sequence[dict[int, Waveform]]) -> Array:
         # a model with enrolment would take them for so many recordings of one speaker
-        together = [[one] for one in versions] if recognizer.model.adapts else [versions]
+        groups = [[one] for one in versions] if recognizer.model.adapts else [versions]
         keys = [f"{path}#{number}" for number in range(len(versions))]
-        rows = [recognizer.predict_waveforms(group, keys[: len(group)]) for group in together]
+        rows = [recognizer.predict_waveforms(group, keys[: len(group)]) for group in groups]
         return np.concatenate(rows).astype(np.float64)
 
     (whole,) = answers([clip])

@@ -96,7 +96,7 @@ def run_grid(
                 f"{key}={value}: the sweep has values of its own for {key}, "
                 f'{", ".join(map(str, grid[key]))}. Write "sweep.grid.{key}=[{value}]".'
             )
-    for words in combinations({k: some[:1] if k in REPEATS else some for k, some in grid.items()}):
+    for words in combinations({k: v[:1] if k in REPEATS else v for k, v in grid.items()}):
         compose("train", [*given, *words])  # a misspelt arm shows before any run
     if options["all_folds"] and "split.fold" not in grid:
         grid["split.fold"] = list(range(_count_folds(cfg)))
@@ -167,8 +167,8 @@ def tell_results(
 def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[list[str]]:
     """The grid's points as overrides; a value such as `ensemble experiment=finetune` is several."""
     for point in itertools.product(*grid.values()):
-        told = ("null" if value is None else value for value in point)
-        words = (f"{key}={value}" for key, value in zip(grid, told, strict=True))
+        values = ("null" if value is None else value for value in point)
+        words = (f"{key}={value}" for key, value in zip(grid, values, strict=True))
         yield re.split(r" (?=[\w.@]+=)", " ".join(words))
 
 

@@ -40,9 +40,9 @@ def test_what_never_pauses_is_cut_where_it_is_quietest() -> None:
     waveform = recording((0.5, 19.5), seconds=20)
     waveform[round(8.3 * RATE_HZ) : round(8.5 * RATE_HZ)] *= 0.1
     (first, second), (third, fourth) = utterances_of(waveform, RATE_HZ)
-    assert second == pytest.approx(8.4, abs=0.2) and third == pytest.approx(8.4, abs=0.2)
+    assert second == third == pytest.approx(8.4, abs=0.2)  # no moment is heard twice
     assert first == pytest.approx(0.4, abs=0.08) and fourth == pytest.approx(19.6, abs=0.08)
-    assert all(end - begin <= MOST_S + 2 * MARGIN_S for begin, end in ((first, second),))
+    assert max(second - first, fourth - third) <= MOST_S
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.2, 3.0])

@@ -61,14 +61,19 @@ def cut_to_speech(
 
     Speech is what is at most 35 dB below the loudest frame, energies smoothed over three frames.
     """
-    hop = round(FRAME_S * sample_rate_hz)
-    n_frames = -(-len(waveform) // hop)
-    padded = np.zeros(n_frames * hop, dtype=np.float64)
-    padded[: len(waveform)] = waveform
-    energy = np.square(padded.reshape(n_frames, hop)).mean(1)
+    hop, energy = round(FRAME_S * sample_rate_hz), frame_energy(waveform, sample_rate_hz)
     level_db = np.pad(10 * np.log10(energy + 1e-12), 1, mode="edge")  # 0 dB beyond would be loud
     level_db = np.convolve(level_db, np.ones(3) / 3, mode="valid")
     speech = level_db >= level_db.max() - RANGE_DB
     (where,) = np.nonzero(speech)
-    first, last = max(where[0] - MARGIN, 0), min(where[-1] + 1 + MARGIN, n_frames)
+    first, last = max(where[0] - MARGIN, 0), min(where[-1] + 1 + MARGIN, len(energy))
     return waveform[first * hop : last * hop], speech[first:last]
+
+
+def frame_energy(waveform: Waveform, sample_rate_hz: int) -> np.ndarray:
+    """Mean square of each 20 ms frame (frames,), float64; the last one is filled up with zeros."""
+    hop = round(FRAME_S * sample_rate_hz)
+    n_frames = -(-len(waveform) // hop)
+    padded = np.zeros(n_frames * hop, dtype=np.float64)
+    padded[: len(waveform)] = waveform
+    return np.asarray(np.square(padded.reshape(n_frames, hop)).mean(1))
