@@ -26,7 +26,8 @@ from ser.audio import load_waveform
 from ser.features import Mfcc
 from ser.metrics import confusion, uar, war
 from ser.models.temporal import run_blocks, train_blocks
-from ser.models.temporal_rows import Clips, compiled
+from ser.models.temporal_batch import Clips
+from ser.models.temporal_rows import compiled
 from ser.models.tim import BATCH_NORM_EPSILON, TimNet
 from ser.speech import open_speech
 from ser.splits import ClipKFold
@@ -46,20 +47,18 @@ class Folds(nn.Module):
     def __init__(self, networks: Sequence[TimNet]) -> None:
         super().__init__()
         self.n = len(networks)
-        blocks = [network.block_weights() for network in networks]
-        stems = [network.stem_weights() for network in networks]
-        statistics = [network.block_statistics() for network in networks]
-        joined = [torch.cat(parts, 2) for parts in zip(*blocks, strict=True)]
+        stems, *blocks = zip(*(network.blocks.weights() for network in networks), strict=True)
+        self.stem = _parameter(torch.cat(stems))
+        joined = [torch.cat(parts, 2) for parts in blocks]
         self.taps, self.bias, self.gamma, self.beta = map(_parameter, joined)
-        self.stem, self.stem_bias = (_parameter(torch.cat(p)) for p in zip(*stems, strict=True))
         self.fusion = _parameter(torch.stack([network.fusion for network in networks]))
-        channels = self.gamma.shape[-1]
-        heads = [F.pad(m.head.weight, (0, channels - m.width)).T for m in networks]
+        heads = [F.pad(m.head.weight, (0, m.blocks.extra)).T for m in networks]
         self.head = _parameter(torch.stack(heads))
         self.head_bias = _parameter(torch.stack([m.head.bias for m in networks])[:, None])
         self.mean: Tensor
         self.variance: Tensor
-        mean, variance = (torch.cat(parts, 2) for parts in zip(*statistics, strict=True))
+        statistics = zip(*(network.blocks.statistics() for network in networks), strict=True)
+        mean, variance = (torch.cat(parts, 2) for parts in statistics)
         self.register_buffer("mean", mean.detach())
         self.register_buffer("variance", variance.detach())
 
@@ -67,16 +66,15 @@ class Folds(nn.Module):
         """(folds, batch, time, features) -> logits (folds, batch, classes)."""
         folds, batch, time_steps, _ = frames.shape
         both = torch.stack([frames, frames.flip(2)], 1).flatten(0, 1).transpose(1, 2)
-        rows = torch.baddbmm(self.stem_bias, both.flatten(1, 2), self.stem)
-        rows = rows.view(2 * folds, time_steps, batch, -1)
+        read = F.pad(both, (0, 1), value=1.0)  # for the stem's bias
         every = torch.full((batch, 1), float(time_steps), device=frames.device)
         clips = Clips(every, None, time_steps * batch, time_steps * batch)
         pasts = [2**j * batch for j in range(len(self.taps))]
         if self.training:
             keep = self.gamma.new_ones(*self.gamma.shape[:-1], batch, self.gamma.shape[-1])
             summaries, mean, variance = train_blocks(
-                rows, self.taps, self.bias, self.gamma, self.beta, F.dropout(keep, DROPOUT), clips,
-                pasts, BATCH_NORM_EPSILON, False,
+                read, self.stem, self.taps, self.bias, self.gamma, self.beta,
+                F.dropout(keep, DROPOUT), clips, pasts, BATCH_NORM_EPSILON, False,
             )  # fmt: skip
             self.mean.lerp_(mean, MOMENTUM)
             self.variance.lerp_(variance, MOMENTUM)
@@ -84,7 +82,7 @@ class Folds(nn.Module):
             scale = self.gamma * (self.variance + BATCH_NORM_EPSILON).rsqrt()
             bias = (self.bias - self.mean) * scale + self.beta
             taps = self.taps * scale[..., None, None, :]
-            summaries = run_blocks(rows, taps, bias, clips, pasts, False)
+            summaries = run_blocks(read, self.stem, taps, bias, clips, pasts, False)
         both = summaries.unflatten(1, (folds, 2)).sum(2)  # (blocks, folds, batch, channels)
         fused = torch.einsum("jfbc,fj->fbc", both, self.fusion)
         return torch.baddbmm(self.head_bias, fused, self.head)

@@ -14,6 +14,7 @@ from ser.callbacks import StopAfter, standard_callbacks, training_callbacks
 from ser.checkpoint import SafeCheckpointIO, load_checkpoint
 from ser.config import build
 from ser.data import EmotionDataModule
+from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
 from ser.run_folder import RunFolder
@@ -105,8 +106,7 @@ def fit_again(
         callbacks = training_callbacks(folder.again, cfg.seed)
         trainer = build_trainer(cfg, [*callbacks, StopAfter(epochs)], False, limit_val_batches=0)
         _run(trainer, task, data, folder.again)
-    done = load_checkpoint(folder.again)
-    task.load_state_dict(done["state_dict"])
+    done = load_weights(task, folder.again)
     history = pd.DataFrame(done["callbacks"]["History"]["rows"])
     history.to_csv(folder.path / "history_again.csv", index=False)
     task.model.take_calibration(first.model)
@@ -117,9 +117,23 @@ def _run(trainer: pl.Trainer, task: EmotionClassifier, data: EmotionDataModule, 
     """Lightning's training, from the checkpoint `last` if there is one."""
     resumed = last if last.is_file() else None
     if resumed is not None:
-        load_checkpoint(resumed)  # a clear error for a damaged file
+        load_weights(task, resumed)  # clear errors, where Lightning's are none
     with hearing_ctrl_c():
         trainer.fit(task, data.train_dataloader(), data.val_dataloader(), ckpt_path=resumed)
+
+
+def load_weights(task: EmotionClassifier, path: Path) -> dict[str, Any]:
+    """The checkpoint, its weights now those of the task."""
+    checkpoint = load_checkpoint(path)
+    try:
+        task.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise SerError(
+            f"{path}: its weights do not fit the network of this code, which has changed since. "
+            "Take the code that the run began with (run.json has its commit), or delete the run's "
+            "folder and start it anew."
+        ) from error
+    return checkpoint
 
 
 def build_task(job: Job, model: EmotionModel, data: EmotionDataModule) -> EmotionClassifier:

@@ -28,7 +28,7 @@ from ser.confidence import abstention_scores, at_temperature, calibrate
 from ser.config import CONF, build, check, plain
 from ser.data import EmotionDataModule, check_factors
 from ser.errors import OptionError, SerError, made_by_other_code
-from ser.fitting import Job, build_trainer, fit, fit_again
+from ser.fitting import Job, build_trainer, fit, fit_again, load_weights
 from ser.metrics import class_report, counts_of, score_groups
 from ser.model_card import write_model_card
 from ser.options import check_kinds
@@ -202,8 +202,7 @@ def score_run(
 ) -> dict[str, float]:
     """Score the kept epoch's checkpoint on validation, and once on test."""
     last = job.cfg.keep == "last" and task.model.trainable
-    checkpoint = load_checkpoint(folder.last if last else folder.kept)
-    task.load_state_dict(checkpoint["state_dict"])
+    checkpoint = load_weights(task, folder.last if last else folder.kept)
     task.model.calibrate(lambda: data.in_order("val"))
     table, classes = job.material.speech.table, job.material.speech.classes
     metrics = {"best/epoch": float(checkpoint["epoch"])}

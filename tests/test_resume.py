@@ -238,3 +238,7 @@ def test_a_run_of_another_version_of_the_code_does_not_resume(
     OmegaConf.save(cfg, run.config)
     with pytest.raises(SerError, match=r"last\.ckpt was trained on .*n_mels=128, here it is 64"):
         train_run(compose("train", words))
+    cfg.feature.mfcc.feature.mfcc.n_mels, cfg.model.n_blocks = 128, n_blocks + 1
+    OmegaConf.save(cfg, run.config)
+    with pytest.raises(SerError, match=r"last\.ckpt: its weights do not fit the network of this"):
+        train_run(compose("train", words))

@@ -31,10 +31,12 @@ def test_each_fold_is_a_network_of_its_own() -> None:
         F.cross_entropy(alone, target[k]).backward()
         assert folds.fusion.grad is not None and network.fusion.grad is not None
         torch.testing.assert_close(folds.fusion.grad[k], network.fusion.grad, atol=1e-5, rtol=1e-3)
-        tap = network.forward_branch.blocks[1].conv2.weight.grad
-        assert folds.taps.grad is not None and tap is not None
-        mine = folds.taps.grad[1, 1, 2 * k, :, :39, :39].permute(2, 1, 0)
-        torch.testing.assert_close(mine, tap, atol=1e-5, rtol=1e-3)
+        taps, stem = network.blocks.taps.grad, network.blocks.stem.grad
+        assert folds.taps.grad is not None and folds.stem.grad is not None
+        mine = folds.taps.grad[:, :, 2 * k : 2 * k + 2, :, :39, :39]
+        torch.testing.assert_close(mine, taps, atol=1e-5, rtol=1e-3)
+        mine = folds.stem.grad[2 * k : 2 * k + 2, :, :39]
+        torch.testing.assert_close(mine, stem, atol=1e-5, rtol=1e-3)
         network.eval()
     with torch.no_grad():
         scored = folds.eval()(frames)

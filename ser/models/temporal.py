@@ -7,7 +7,6 @@ computed again. The directions meet only in their summaries, so two threads neve
 other: threads within each small operation would, some two thousand times a step.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,17 +16,25 @@ from torch.autograd.function import once_differentiable
 
 from ser.models import temporal_rows
 from ser.models.side_by_side import side_by_side
-from ser.models.temporal_rows import Clips, Options
+from ser.models.temporal_batch import Clips, Given, Options
 from ser.onednn import applies
 
 
 def run_blocks(
-    rows: Tensor, taps: Tensor, bias: Tensor, clips: Clips, pasts: list[int], deviation: bool
+    frames: Tensor,
+    stem: Tensor,
+    taps: Tensor,
+    bias: Tensor,
+    clips: Clips,
+    pasts: list[int],
+    deviation: bool,
 ) -> Tensor:
     """The blocks with folded normalisation, for inference: each one's summary of every clip.
 
     Args:
-        rows: (2, time, clips, channels), 0 past a clip's length.
+        frames: (2 directions, time, clips, inputs), each as its direction reads them, 0 past a
+            clip's length; one of the inputs is 1 elsewhere, for the stem's bias.
+        stem: (2 directions, inputs, channels), what the blocks are led by.
         taps: (blocks, 2 convolutions, 2 directions, 2 taps, channels in, channels out), past first.
         bias: (blocks, 2 convolutions, 2 directions, channels).
         clips: which rows are real.
@@ -37,12 +44,13 @@ def run_blocks(
     Returns:
         (blocks, 2 directions, clips, channels), or of 2 * channels with the deviation.
     """
-    options = Options(pasts, 0.0, deviation, applies(rows))
-    return temporal_rows.infer(rows, taps, bias, clips, options)
+    options = Options(pasts, 0.0, deviation, applies(frames), False)
+    return temporal_rows.infer(frames, stem, taps, bias, clips, options)
 
 
 def train_blocks(
-    rows: Tensor,
+    frames: Tensor,
+    stem: Tensor,
     taps: Tensor,
     bias: Tensor,
     gamma: Tensor,
@@ -58,7 +66,8 @@ def train_blocks(
     The bias only moves the mean, which the normalisation takes away: its gradient is exactly 0.
 
     Args:
-        rows, taps, bias, clips, pasts, deviation: as in `run_blocks`.
+        frames, stem, taps, bias, pasts, deviation: as in `run_blocks`.
+        clips: which rows are real; the clips lie by ascending length.
         gamma, beta: (blocks, 2 convolutions, 2 directions, channels), of the normalisation.
         keep: (blocks, 2 convolutions, 2 directions, clips, channels), factors of the dropout, each
             0 or the same positive number; None to leave it out.
@@ -68,19 +77,10 @@ def train_blocks(
         The summaries, and the mean and biased variance that each normalisation saw, shaped as
         gamma.
     """
-    options = Options(pasts, epsilon, deviation, applies(rows))
-    frames = clips.frames[:, 0]
-    if not fuses(options) or bool((frames[1:] >= frames[:-1]).all()):
-        return _Blocks.apply(  # type: ignore[no-any-return, no-untyped-call]
-            rows, taps, bias, gamma, beta, keep, clips, options
-        )
-    order = frames.argsort(stable=True)
-    keep = None if keep is None else keep[:, :, :, order]
-    clips = clips._replace(frames=clips.frames[order])
-    summary, mean, variance = _Blocks.apply(  # type: ignore[no-untyped-call]
-        rows[:, :, order], taps, bias, gamma, beta, keep, clips, options
+    options = Options(pasts, epsilon, deviation, applies(frames), frames.requires_grad)
+    return _Blocks.apply(  # type: ignore[no-any-return, no-untyped-call]
+        frames, stem, taps, bias, gamma, beta, keep, clips, options
     )
-    return summary[:, :, order.argsort()], mean, variance
 
 
 def fuses(options: Options) -> bool:
@@ -102,7 +102,8 @@ class _Blocks(Function):
     @staticmethod
     def forward(
         ctx: Any,
-        rows: Tensor,
+        frames: Tensor,
+        stem: Tensor,
         taps: Tensor,
         bias: Tensor,
         gamma: Tensor,
@@ -111,12 +112,12 @@ class _Blocks(Function):
         clips: Clips,
         options: Options,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        def run(one: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-            weights = _of_direction((taps, gamma, beta, keep), one)
-            forward = _arithmetic(options).forward
-            return forward(rows[one], *weights, clips, options)  # type: ignore[no-any-return]
+        given = Given(frames, stem, taps, gamma, beta, keep)
 
-        ctx.directions = _directions(rows)
+        def run(one: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+            return _arithmetic(options).forward(given.of(one), clips, options)  # type: ignore[no-any-return]
+
+        ctx.directions = _directions(frames)
         summaries, means, variances, kept = zip(*side_by_side(run, ctx.directions), strict=True)
         summary, mean, variance = (
             torch.cat(summaries, 1),
@@ -124,7 +125,7 @@ class _Blocks(Function):
             torch.cat(variances, 2),
         )
         flat = [tensor for part in kept for tensor in part]
-        ctx.save_for_backward(taps, gamma, beta, keep, mean, variance, summary, *flat)
+        ctx.save_for_backward(*given, mean, variance, summary, *flat)
         ctx.clips, ctx.options = clips, options
         biased = mean + bias
         ctx.mark_non_differentiable(biased, variance)
@@ -133,31 +134,28 @@ class _Blocks(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        taps, gamma, beta, keep, mean, variance, summary, *kept = ctx.saved_tensors
+        given = Given(*ctx.saved_tensors[:6])
+        mean, variance, summary, *kept = ctx.saved_tensors[6:]
         n = len(kept) // len(ctx.directions)
 
-        def run(one: slice) -> tuple[Tensor, ...]:
-            weights = _of_direction((taps, gamma, beta, keep, mean, variance), one)
-            of_summary = grads[0][:, one], summary[:, one]
+        def run(one: slice) -> tuple[Any, ...]:
             start = one.start * n
-            backward = _arithmetic(ctx.options).backward
-            return backward(  # type: ignore[no-any-return]
-                kept[start : start + n], *of_summary, *weights, ctx.clips, ctx.options
-            )
+            return _arithmetic(ctx.options).backward(  # type: ignore[no-any-return]
+                kept[start : start + n], grads[0][:, one], summary[:, one], given.of(one),
+                mean[:, :, one], variance[:, :, one], ctx.clips, ctx.options,
+            )  # fmt: skip
 
-        of_rows, *of_weights = zip(*side_by_side(run, ctx.directions), strict=True)
+        found = zip(*side_by_side(run, ctx.directions), strict=True)
+        of_frames, of_stem, *of_weights = found
         of_taps, of_gamma, of_beta = (torch.cat(parts, 2) for parts in of_weights)
-        grad = torch.cat(of_rows)
-        return grad, of_taps, torch.zeros_like(beta), of_gamma, of_beta, None, None, None
+        return (
+            torch.cat(of_frames) if ctx.options.frames_grad else None, torch.cat(of_stem),
+            of_taps, torch.zeros_like(mean), of_gamma, of_beta, None, None, None,
+        )  # fmt: skip
 
 
-def _of_direction(weights: Sequence[Tensor | None], one: slice) -> list[Any]:
-    """Of (blocks, 2 convolutions, 2 directions, ...) tensors those of one direction."""
-    return [None if weight is None else weight[:, :, one] for weight in weights]
-
-
-def _directions(rows: Tensor) -> list[slice]:
+def _directions(frames: Tensor) -> list[slice]:
     """Which directions go together: all on a GPU; on a CPU each alone, with less in its cache."""
-    if rows.device.type == "cpu":
-        return [slice(at, at + 1) for at in range(len(rows))]
-    return [slice(0, len(rows))]
+    if frames.device.type == "cpu":
+        return [slice(at, at + 1) for at in range(len(frames))]
+    return [slice(0, len(frames))]

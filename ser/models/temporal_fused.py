@@ -11,25 +11,21 @@ from torch import Tensor
 
 from ser.models import temporal_kernels as kernels
 from ser.models import temporal_kernels_backward as kernels_backward
+from ser.models.temporal_batch import Clips, Given, Options
 from ser.models.temporal_kernels import Affine, Norm, Steps
-from ser.models.temporal_rows import Clips, Options
 from ser.onednn import product
 
 
 def forward(
-    rows: Tensor,
-    taps: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    keep: Tensor | None,
-    clips: Clips,
-    options: Options,
+    given: Given, clips: Clips, options: Options
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """Summaries, means, variances and what `backward` needs, as of `temporal_rows.forward`.
 
     Kept are the blocks' inputs in pairs, the convolutions' outputs, then their factors and offsets.
     """
-    _, time, n_clips, channels = rows.shape
+    frames, stem, taps, gamma, beta, keep = given
+    _, time, n_clips, _ = frames.shape
+    channels = stem.shape[-1]
     steps, pasts = _steps(clips, time), options.pasts
     per_clip = (*gamma.shape[:2], channels, n_clips)
     kept = np.ones(per_clip, np.float32) if keep is None else keep[:, :, 0].mT.contiguous().numpy()
@@ -38,13 +34,14 @@ def forward(
     norms, maps = _norms(gamma, beta, mean, variance), _maps(affine)
     summary = torch.empty(len(pasts), channels, n_clips)
     weights = taps[:, :, 0].flatten(2, 3).mT.contiguous()  # (blocks, 2, out, 2 * in)
+    rows = product(stem[0].T.contiguous(), frames[0].flatten(0, 1).T.contiguous().T)
     pair = torch.empty(2 * channels, time * n_clips)
-    kernels.pair_up(rows[0].flatten(0, 1).T.contiguous().numpy(), pasts[0], pair.numpy())
+    kernels.pair_up(rows.numpy(), pasts[0], pair.numpy())
     inputs, convolved, hidden = [pair], [], torch.empty_like(pair)
     for number, (past, ahead) in enumerate(zip(pasts, [*pasts[1:], pasts[-1]], strict=True)):
-        given, out = inputs[-1], torch.empty_like(pair)
+        now, out = inputs[-1], torch.empty_like(pair)
         one, other = (number, 0), (number, 1)
-        first = product(weights[one], given.T)
+        first = product(weights[one], now.T)
         kernels.normalise(first.numpy(), steps, kept[one], options.epsilon, norms[one], maps[one])
         kernels.activate(first.numpy(), maps[one], past, hidden.numpy())
         second = product(weights[other], hidden.T)
@@ -52,7 +49,7 @@ def forward(
             second.numpy(), steps, kept[other], options.epsilon, norms[other], maps[other]
         )
         kernels.gate(
-            second.numpy(), maps[other], given.numpy()[channels:], steps, ahead, out.numpy(),
+            second.numpy(), maps[other], now.numpy()[channels:], steps, ahead, out.numpy(),
             summary[number].numpy(),
         )  # fmt: skip
         convolved += [first, second]
@@ -64,16 +61,14 @@ def backward(
     kept: list[Tensor],
     of_summary: Tensor,
     summary: Tensor,
-    taps: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    keep: Tensor | None,
+    given: Given,
     mean: Tensor,
     variance: Tensor,
     clips: Clips,
     options: Options,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of rows, taps, gamma and beta from that of the summaries."""
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of frames, where wanted, stem, taps, gamma and beta from that of the summaries."""
+    frames, stem, taps, gamma, beta, keep = given
     n_blocks, epsilon = len(options.pasts), options.epsilon
     _, _, n_clips, channels = of_summary.shape
     inputs, convolved = kept[:n_blocks], kept[n_blocks:-1]
@@ -91,11 +86,11 @@ def backward(
     hidden, through = torch.empty(2, 2 * channels, n)
     of_x = through.numpy()
     for number, past in reversed(list(enumerate(options.pasts))):
-        given, (first, second) = inputs[number], convolved[2 * number : 2 * number + 2]
+        now, (first, second) = inputs[number], convolved[2 * number : 2 * number + 2]
         one, other = (number, 0), (number, 1)
         kernels_backward.gate_backward(
             grad.numpy(), added.numpy(), of_summaries[number], second.numpy(), maps[other],
-            given.numpy()[channels:], steps, norms[other], epsilon, past, of_x, of_norms[other],
+            now.numpy()[channels:], steps, norms[other], epsilon, past, of_x, of_norms[other],
         )  # fmt: skip
         kernels.activate(first.numpy(), maps[one], past, hidden.numpy())
         of_taps.append(product(through[:channels], hidden))
@@ -104,11 +99,14 @@ def backward(
             of_hidden.numpy(), first.numpy(), maps[one], steps, norms[one], epsilon, past, of_x,
             of_norms[one],
         )  # fmt: skip
-        of_taps.append(product(through[:channels], given))
+        of_taps.append(product(through[:channels], now))
         added = product(weights[one], through.T)
     of_gamma, of_beta = (gain * of_norm).unsqueeze(3).unbind(2)
-    of_rows = (grad + added).T.reshape(1, -1, n_clips, channels)
-    return of_rows, torch.stack(of_taps[::-1]).mT.reshape(taps.shape) * scale, of_gamma, of_beta
+    of_all_taps = torch.stack(of_taps[::-1]).mT.reshape(taps.shape) * scale
+    grad += added
+    of_stem = product(grad, frames[0].flatten(0, 1).T).T[None]
+    of_frames = (grad.T @ stem[0].T).view(frames.shape) if options.frames_grad else None
+    return of_frames, of_stem, of_all_taps, of_gamma, of_beta
 
 
 def _steps(clips: Clips, time: int) -> Steps:

@@ -2,58 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ser.models.temporal_batch import Clips, Given, Options
 from ser.onednn import add_product, product
 
 FLOOR = 1e-8  # under the deviation's square root, where its gradient is still finite
 
 
-class Clips(NamedTuple):
-    """Which rows are real.
-
-    Attributes:
-        frames: (clips, 1) frames of each, 1 at least: what a sum over a clip is divided by.
-        mask: (time, clips, 1) 1.0 on real frames; None where nothing is padded.
-        n_real: frames of all clips.
-        n_full: rows before the first that is padding.
-    """
-
-    frames: Tensor
-    mask: Tensor | None
-    n_real: int
-    n_full: int
-
-
-def clips_of(lengths: Tensor, time: int, dtype: torch.dtype) -> Clips:
-    """Clips of these lengths (clips,), padded to `time`."""
-    steps = torch.arange(time, device=lengths.device)[:, None]
-    shortest = int(lengths.min())
-    mask = None if shortest == time else (steps < lengths).to(dtype)[..., None]
-    return Clips(lengths.clamp(min=1)[:, None], mask, int(lengths.sum()), shortest * len(lengths))
-
-
-class Options(NamedTuple):
-    """What both passes must know.
-
-    Attributes:
-        pasts: the dilation of each block, in rows: frames * clips.
-        epsilon: of the normalisation.
-        deviation: give the deviation over the clip's frames beside their mean.
-        onednn: multiply by oneDNN (`ser.onednn.applies`).
-    """
-
-    pasts: list[int]
-    epsilon: float
-    deviation: bool
-    onednn: bool
-
-
-def infer(rows: Tensor, taps: Tensor, bias: Tensor, clips: Clips, options: Options) -> Tensor:
+def infer(
+    frames: Tensor, stem: Tensor, taps: Tensor, bias: Tensor, clips: Clips, options: Options
+) -> Tensor:
     """Each block's summary of every clip; arguments as of `run_blocks`."""
+    rows = _multiply(frames, stem)
     summaries: list[Tensor] = []
     for number in range(len(options.pasts)):
         hidden = rows.flatten(1, 2)
@@ -66,19 +29,14 @@ def infer(rows: Tensor, taps: Tensor, bias: Tensor, clips: Clips, options: Optio
 
 
 def forward(
-    rows: Tensor,
-    taps: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    keep: Tensor | None,
-    clips: Clips,
-    options: Options,
+    given: Given, clips: Clips, options: Options
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """Summaries, means, variances, and what `backward` needs; arguments as of `train_blocks`.
+    """Summaries, means, variances, and what `backward` needs.
 
     Kept are the blocks' inputs and last output, then each convolution's output.
     """
-    inputs: list[Tensor] = [rows]
+    frames, stem, taps, gamma, beta, keep = given
+    inputs: list[Tensor] = [_multiply(frames, stem)]
     convolved: list[Tensor] = []
     summaries: list[Tensor] = []
     mean, variance = torch.empty_like(gamma), torch.empty_like(gamma)
@@ -92,7 +50,7 @@ def forward(
             scale = gamma[number, half] * (spread + options.epsilon).rsqrt()
             offset = beta[number, half] - scale * of_clips
             dropped = None if keep is None else keep[number, half]
-            hidden = activate(now.view(rows.size()), scale, offset, dropped)
+            hidden = activate(now.view(inputs[0].size()), scale, offset, dropped)
             convolved.append(now)
         inputs.append(gate(inputs[-1], hidden))
         summaries.append(_summarise(inputs[-1], clips, options.deviation))
@@ -103,16 +61,14 @@ def backward(
     kept: list[Tensor],
     of_summary: Tensor,
     summary: Tensor,
-    taps: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    keep: Tensor | None,
+    given: Given,
     mean: Tensor,
     variance: Tensor,
     clips: Clips,
     options: Options,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of rows, taps, gamma and beta from that of the summaries."""
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of frames, where wanted, stem, taps, gamma and beta from that of the summaries."""
+    frames, stem, taps, gamma, beta, keep = given
     n_blocks = len(options.pasts)
     inputs, convolved = kept[: n_blocks + 1], kept[n_blocks + 1 :]
     inverse = (variance + options.epsilon).rsqrt()
@@ -126,8 +82,8 @@ def backward(
         halves = []
         for half in range(2):
             dropped = None if keep is None else keep[number, half]
-            given = convolved[2 * number + half].view(grad.size())
-            halves.append(activate(given, scale[number, half], offset[number, half], dropped))
+            now = convolved[2 * number + half].view(grad.size())
+            halves.append(activate(now, scale[number, half], offset[number, half], dropped))
         grad = _with_summary_grad(
             grad, of_summary[number], inputs[number + 1], summary[number], clips
         )
@@ -150,7 +106,14 @@ def backward(
             else:
                 grad += of_source
     grad_taps *= (gain * scale)[..., None, None, :]
-    return grad, grad_taps, gain * grad_gamma, gain * grad_beta
+    of_stem = torch.bmm(frames.flatten(1, 2).mT, grad.flatten(1, 2))
+    of_frames = _multiply(grad, stem.mT) if options.frames_grad else None
+    return of_frames, of_stem, grad_taps, gain * grad_gamma, gain * grad_beta
+
+
+def _multiply(rows: Tensor, weight: Tensor) -> Tensor:
+    """(directions, time, clips, in) by (directions, in, out)."""
+    return torch.bmm(rows.flatten(1, 2), weight).view(*rows.shape[:-1], -1)
 
 
 def _convolve(rows: Tensor, taps: Tensor, past: int, onednn: bool) -> Tensor:

@@ -14,53 +14,127 @@ from ser.batch import Batch
 from ser.errors import SerError
 from ser.loss import Mixed, draw_pairs
 from ser.models.base import Batches, EmotionModel, check_choice, require, stream_shape
-from ser.models.pooling import FrameScaler, mask_of
+from ser.models.pooling import FrameScaler
 from ser.models.temporal import run_blocks, train_blocks
-from ser.models.temporal_rows import clips_of
+from ser.models.temporal_batch import clips_of
 
 BATCH_NORM_EPSILON = 1e-3  # Keras's default, which the published model uses
-ROUND = 8  # matrix products over 40 columns take 2/3 of the time of those over 39
+ROUND = 8  # channels are rounded up: products over 40 take 2/3 of the time of those over 39
 
 
-class CausalConv(nn.Module):
-    """The parameters of a causal convolution of kernel 2: weight (out, in, 2), [..., 1] is now."""
+class TemporalBlocks(nn.Module):
+    """The stem and the gated blocks of both directions, their parameters side by side.
 
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        like = nn.Conv1d(width, width, 2, dilation=dilation)  # PyTorch's initial values
-        assert like.bias is not None
-        self.weight, self.bias = like.weight, like.bias
+    A block of dilation 1, 2, 4, ...: twice [causal convolution of kernel 2, BatchNorm, ReLU,
+    channel dropout], a sigmoid, times the block's input. Initial values are those of `nn.Conv1d`.
 
-
-class Norm(nn.Module):
-    """The state of a batch normalisation."""
+    Args:
+        n_features: features of a frame.
+        width: channels.
+        n_blocks: blocks a direction.
+        dropout, norm_momentum, deviation: as in `TimNet`.
+    """
 
     running_mean: Tensor
-    running_var: Tensor
+    running_variance: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        width: int,
+        n_blocks: int,
+        dropout: float,
+        norm_momentum: float,
+        deviation: bool,
+    ) -> None:
         super().__init__()
-        self.gamma, self.beta = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
-        self.register_buffer("running_mean", torch.zeros(width))
-        self.register_buffer("running_var", torch.ones(width))
+        self.dropout, self.norm_momentum, self.deviation = dropout, norm_momentum, deviation
+        self.extra = -width % ROUND
+        stems, taps, biases = [], [], []
+        for _ in range(2):
+            stem = nn.Conv1d(n_features, width, 1)
+            convolutions = [nn.Conv1d(width, width, 2) for _ in range(2 * n_blocks)]
+            stems.append(torch.cat([stem.weight[..., 0].T, _bias(stem)[None]]))
+            taps.append(torch.stack([one.weight.permute(2, 1, 0) for one in convolutions]))
+            biases.append(torch.stack([_bias(one) for one in convolutions]))
+        of_each = (n_blocks, 2, 2, width)
+        self.stem = _parameter(torch.stack(stems))  # (2 directions, n_features + 1, width)
+        # (blocks, 2 convolutions, 2 directions, 2 taps, in, out), the past tap first
+        self.taps = _parameter(torch.stack(taps, 1).view(*of_each[:3], 2, width, width))
+        self.bias = _parameter(torch.stack(biases, 1).view(of_each))
+        self.gamma, self.beta = _parameter(torch.ones(of_each)), _parameter(torch.zeros(of_each))
+        self.register_buffer("running_mean", torch.zeros(of_each))
+        self.register_buffer("running_variance", torch.ones(of_each))
+
+    def forward(self, frames: Tensor, length: Tensor) -> Tensor:
+        """(batch, time, features) -> each block's summary, (batch, n_blocks, width or twice)."""
+        order = length.argsort(stable=True)
+        length = length[order]
+        clips = clips_of(length, frames.shape[1], frames.dtype)
+        read = _read_both_ways(frames, length, order)
+        stem, taps, bias, gamma, beta = self.weights()
+        pasts = [2**j * len(length) for j in range(len(taps))]
+        if self.training:
+            keep = self._keep(gamma, len(length))
+            summaries, mean, variance = train_blocks(
+                read, stem, taps, bias, gamma, beta, keep, clips, pasts, BATCH_NORM_EPSILON,
+                self.deviation,
+            )  # fmt: skip
+            width = self.gamma.shape[-1]
+            self.running_mean.lerp_(mean[..., :width], self.norm_momentum)
+            self.running_variance.lerp_(variance[..., :width], self.norm_momentum)
+        else:
+            mean, variance = self.statistics()
+            scale = gamma * (variance + BATCH_NORM_EPSILON).rsqrt()
+            bias = (bias - mean) * scale + beta
+            taps = taps * scale[..., None, None, :]
+            summaries = run_blocks(read, stem, taps, bias, clips, pasts, self.deviation)
+        both = summaries.sum(1).transpose(0, 1).index_select(0, order.argsort())
+        if not self.extra:
+            return both
+        parts = both.chunk(2 if self.deviation else 1, -1)  # mean, and deviation
+        return torch.cat([part[..., : -self.extra] for part in parts], -1)
+
+    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Stem, taps, bias, gamma and beta as `train_blocks` takes them; channels added are 0."""
+        taps = F.pad(self.taps, (0, self.extra, 0, self.extra))
+        stem, bias, gamma, beta = map(self._widened, (self.stem, self.bias, self.gamma, self.beta))
+        return stem, taps, bias, gamma, beta
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Running mean and variance, shaped as gamma."""
+        return self._widened(self.running_mean), self._widened(self.running_variance)
+
+    def _widened(self, values: Tensor) -> Tensor:
+        return F.pad(values, (0, self.extra))
+
+    def _keep(self, like: Tensor, n_clips: int) -> Tensor | None:
+        """Channel dropout: one draw for each clip and channel, 0 or 1 / (1 - dropout)."""
+        if self.dropout == 0:
+            return None
+        return F.dropout(like.new_ones(*like.shape[:-1], n_clips, like.shape[-1]), self.dropout)
 
 
-class TemporalBlock(nn.Module):
-    """Twice [causal convolution, BatchNorm, ReLU, channel dropout], a sigmoid, times the input."""
-
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        self.conv1, self.norm1 = CausalConv(width, dilation), Norm(width)
-        self.conv2, self.norm2 = CausalConv(width, dilation), Norm(width)
+def _bias(convolution: nn.Conv1d) -> Tensor:
+    assert convolution.bias is not None
+    return convolution.bias
 
 
-class TemporalBranch(nn.Module):
-    """The parameters of one direction: the stem, then blocks of dilation 1, 2, 4, ..."""
+def _parameter(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach().contiguous())
 
-    def __init__(self, n_features: int, width: int, n_blocks: int) -> None:
-        super().__init__()
-        self.stem = nn.Conv1d(n_features, width, 1)
-        self.blocks = nn.ModuleList(TemporalBlock(width, 2**j) for j in range(n_blocks))
+
+def _read_both_ways(frames: Tensor, length: Tensor, order: Tensor) -> Tensor:
+    """As each direction reads them, (2, time, batch, features + 1), the last one 1; 0 on padding.
+
+    frames (batch, time, features); length (batch,) of the clips as ordered.
+    """
+    n_clips, time, n_features = frames.shape
+    steps = torch.arange(time, device=frames.device)[:, None]
+    places = order * time + torch.stack([steps.expand(-1, n_clips), length - 1 - steps])
+    rows = F.pad(frames.flatten(0, 1), (0, 1, 0, 1))
+    rows[:-1, n_features] = 1
+    return F.embedding(torch.where(steps < length, places, n_clips * time), rows)
 
 
 class TimNet(EmotionModel):
@@ -116,18 +190,15 @@ class TimNet(EmotionModel):
         width = width or n_features
         if voices is not None:
             voices(torch.zeros(1, 1, n_features))  # frames that it cannot take show here
-        self.masked, self.n_blocks, self.jitter = masked, n_blocks, jitter
-        self.lr_factor, self.voices = lr_factor, voices
+        self.masked, self.jitter, self.lr_factor, self.voices = masked, jitter, lr_factor, voices
         if not 0 <= dropout < 1:
             raise SerError(f"model.dropout={dropout}: a probability from 0 to below 1.")
         if mixup < 0:
             raise SerError(f"model.mixup={mixup}: alpha is above 0, or 0 to mix nothing.")
         check_choice("normalise", normalise, FrameScaler.KINDS)
         self.scaler = None if normalise == "none" else FrameScaler(n_features, normalise)
-        self.width, self.dropout, self.deviation = width, dropout, deviation
-        self.norm_momentum, self.mixup = norm_momentum, mixup
-        self.forward_branch = TemporalBranch(n_features, width, n_blocks)
-        self.backward_branch = TemporalBranch(n_features, width, n_blocks)
+        self.mixup = mixup
+        self.blocks = TemporalBlocks(n_features, width, n_blocks, dropout, norm_momentum, deviation)
         self.fusion = nn.Parameter(torch.full((n_blocks,), 1.0 / n_blocks))
         self.head_dropout = nn.Dropout(head_dropout)
         self.n_outputs = 2 * width if deviation else width
@@ -163,85 +234,8 @@ class TimNet(EmotionModel):
                 frames = frames + self.jitter * torch.randn_like(frames[:, :1])
             if not self.masked:
                 length = torch.full_like(length, frames.shape[1])
-            both = self._summaries(self._stems(frames, length), length).sum(1)
-            parts = torch.split(both, round_up(self.width), -1)  # mean, and deviation
-            return torch.cat([part[..., : self.width] for part in parts], -1).transpose(0, 1)
-
-    def _stems(self, frames: Tensor, length: Tensor) -> Tensor:
-        """(batch, time, features) -> rows as read in each direction, (2, time, batch, channels)."""
-        mask = mask_of(length, frames.shape[1])[..., None]
-        steps = torch.arange(frames.shape[1], device=length.device)
-        mirror = (length[:, None] - 1 - steps).clamp(min=0)[..., None]  # (batch, time, 1)
-        mirrored = frames.gather(1, mirror.expand_as(frames))
-        both = torch.stack([frames, mirrored]).transpose(1, 2)  # (2, time, batch, features)
-        weight, bias = self.stem_weights()
-        rows = torch.baddbmm(bias, both.flatten(1, 2), weight).view(*both.shape[:3], -1)
-        return rows if bool(mask.all()) else rows * mask.transpose(0, 1)
-
-    def _summaries(self, rows: Tensor, length: Tensor) -> Tensor:
-        """(2, time, batch, channels) -> each block's, (n_blocks, 2, batch, channels or twice)."""
-        clips = clips_of(length, rows.shape[1], rows.dtype)
-        pasts = [2**j * len(length) for j in range(self.n_blocks)]
-        taps, bias, gamma, beta = self.block_weights()
-        if not self.training:
-            mean, variance = self.block_statistics()
-            scale = gamma * (variance + BATCH_NORM_EPSILON).rsqrt()
-            bias = (bias - mean) * scale + beta
-            taps = taps * scale[..., None, None, :]
-            return run_blocks(rows, taps, bias, clips, pasts, self.deviation)
-        summaries, mean, variance = train_blocks(
-            rows, taps, bias, gamma, beta, self._keep(gamma, len(length)), clips, pasts,
-            BATCH_NORM_EPSILON, self.deviation,
-        )  # fmt: skip
-        each = zip(self._layers()[1], mean.flatten(0, 2), variance.flatten(0, 2), strict=True)
-        for norm, new, var in each:
-            norm.running_mean.lerp_(new[: self.width], self.norm_momentum)
-            norm.running_var.lerp_(var[: self.width], self.norm_momentum)
-        return summaries
-
-    def stem_weights(self) -> tuple[Tensor, Tensor]:
-        """Both directions': (2, n_features, channels) and (2, 1, channels)."""
-        stems = [self.forward_branch.stem, self.backward_branch.stem]
-        weight = torch.stack([stem.weight[..., 0].T for stem in stems])
-        bias = torch.stack([stem.bias for stem in stems if stem.bias is not None])[:, None]
-        extra = (0, round_up(self.width) - self.width)
-        return F.pad(weight, extra), F.pad(bias, extra)
-
-    def block_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Taps, bias, gamma and beta as `train_blocks` takes them; channels added are 0."""
-        convs, norms = self._layers()
-        weight = torch.stack([conv.weight for conv in convs])
-        extra = round_up(self.width) - self.width
-        weight = weight.view(self.n_blocks, 2, 2, *weight.shape[1:]).permute(0, 1, 2, 5, 4, 3)
-        taps = F.pad(weight, (0, extra, 0, extra))  # (n_blocks, 2, 2, 2 taps, in, out)
-        gamma = self._stacked([norm.gamma for norm in norms])
-        beta = self._stacked([norm.beta for norm in norms])
-        return taps, self._stacked([conv.bias for conv in convs]), gamma, beta
-
-    def block_statistics(self) -> tuple[Tensor, Tensor]:
-        """Running mean and variance, shaped as gamma."""
-        _, norms = self._layers()
-        mean = self._stacked([norm.running_mean for norm in norms])
-        return mean, self._stacked([norm.running_var for norm in norms])
-
-    def _layers(self) -> tuple[list[CausalConv], list[Norm]]:
-        """By block, place in the block and direction, as the fast arithmetic has them."""
-        branches = (self.forward_branch.blocks, self.backward_branch.blocks)
-        pairs: Any = list(zip(*branches, strict=True))
-        convs = [c for pair in pairs for c in (*(b.conv1 for b in pair), *(b.conv2 for b in pair))]
-        norms = [n for pair in pairs for n in (*(b.norm1 for b in pair), *(b.norm2 for b in pair))]
-        return convs, norms
-
-    def _stacked(self, vectors: list[Tensor]) -> Tensor:
-        """(n_blocks, 2, 2, channels); what is added is 0."""
-        both = torch.stack(vectors).view(self.n_blocks, 2, 2, -1)
-        return F.pad(both, (0, round_up(self.width) - self.width))
-
-    def _keep(self, like: Tensor, n_clips: int) -> Tensor | None:
-        """Channel dropout: one draw for each clip and channel, 0 or 1 / (1 - dropout)."""
-        if self.dropout == 0:
-            return None
-        return F.dropout(like.new_ones(*like.shape[:-1], n_clips, like.shape[-1]), self.dropout)
+            summaries: Tensor = self.blocks(frames, length)
+            return summaries
 
     def summary(self, batch: Batch) -> Tensor:
         """The blocks' weighted sum: (batch, width)."""
@@ -278,8 +272,3 @@ class TimNet(EmotionModel):
         partner, share = draw_pairs(len(summary), self.mixup, summary.device)
         mixed = torch.lerp(summary[partner], summary, share)
         return Mixed(self.classify(mixed), partner, share)
-
-
-def round_up(width: int) -> int:
-    """The width that matrix products are fast on."""
-    return -(-width // ROUND) * ROUND

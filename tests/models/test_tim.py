@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tim_reference import joined_weights, straight_port
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,8 +14,8 @@ from ser.batch import Batch
 from ser.errors import SerError
 from ser.models import temporal
 from ser.models.temporal import train_blocks
+from ser.models.temporal_batch import clips_of
 from ser.models.temporal_kernels import sigmoid
-from ser.models.temporal_rows import FLOOR, clips_of
 from ser.models.tim import TimNet
 
 PAPER = {
@@ -43,20 +44,12 @@ def batch_of(frames: torch.Tensor, lengths: list[int] | None = None) -> Batch:
     return Batch(torch.arange(n), torch.zeros(n, dtype=torch.long), frames, length)
 
 
-def golden_name(name: str) -> str:
-    """A golden array's name in our state dictionary; blocks count from 0 here."""
-    name = name.replace("forward.", "forward_branch.").replace("backward.", "backward_branch.")
-    for number in range(1, 9):
-        name = name.replace(f".block{number}.", f".blocks.{number - 1}.")
-    return name.replace("fusion.weight", "fusion")
-
-
 def test_agrees_with_the_golden_network(shared: Path) -> None:
     golden = np.load(shared / "data" / "golden" / "timnet_seed0.npz")
     outcome = {"input", "scales", "fused", "logits"}
-    state = {golden_name(k): torch.tensor(golden[k]) for k in golden.files if k not in outcome}
+    state = {name: torch.tensor(golden[name]) for name in golden.files if name not in outcome}
     model = paper().eval()
-    model.load_state_dict(state)
+    model.load_state_dict(joined_weights(state))
     batch = batch_of(torch.tensor(golden["input"]))
     with torch.no_grad():
         for name, value in (
@@ -79,10 +72,12 @@ def test_has_the_published_size(n_classes: int, n_values: int, n_trainable: int)
 def test_receptive_field_is_what_the_network_sees() -> None:
     model = paper(n_features=4, n_blocks=2).eval()
     with torch.no_grad():  # all positive: no ReLU hides a frame
-        for weight in model.forward_branch.parameters():
-            weight.abs_()
-        for weight in model.backward_branch.parameters():
-            weight.zero_()
+        blocks = model.blocks
+        blocks.stem[0].abs_()
+        blocks.stem[1].zero_()  # the other direction reads nothing
+        for weight in (blocks.taps, blocks.bias, blocks.gamma, blocks.beta):
+            weight[:, :, 0].abs_()
+            weight[:, :, 1].zero_()
 
     @torch.no_grad()
     def last_output(frames: torch.Tensor) -> torch.Tensor:
@@ -110,43 +105,6 @@ def test_masked_ignores_padding_and_unmasked_does_not() -> None:
         assert torch.allclose(alone, beside, atol=1e-6) == masked
 
 
-def straight_port(model: TimNet, frames: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
-    """The summaries by PyTorch's convolution and batch normalisation, in training mode.
-
-    Each convolution reads clip by clip; the normalisation sees the real frames of all. Gives
-    (batch, n_blocks, width), then every normalisation's running mean and variance.
-    """
-    total, running = 0.0, []
-    for branch, mirrored in ((model.forward_branch, False), (model.backward_branch, True)):
-        clips = [frames[row, :size].T[None] for row, size in enumerate(lengths)]
-        clips = [branch.stem(clip.flip(2) if mirrored else clip) for clip in clips]
-        summaries = []
-        for number, block in enumerate(branch.blocks):
-            hidden = clips
-            for conv, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
-                pad = (2**number, 0)
-                hidden = [
-                    F.conv1d(F.pad(clip, pad), conv.weight, conv.bias, dilation=2**number)
-                    for clip in hidden
-                ]
-                mean, variance = norm.running_mean.clone(), norm.running_var.clone()
-                joined = torch.cat(hidden, 2)
-                unbiased = joined.shape[2] / (joined.shape[2] - 1)
-                out = F.batch_norm(
-                    joined, mean, variance, norm.gamma, norm.beta, True, model.norm_momentum, 1e-3
-                )
-                kept = norm.running_var * (1 - model.norm_momentum)
-                running += [mean, kept + (variance - kept) / unbiased]
-                hidden = list(out.relu().split(lengths, 2))
-            clips = [clip * gate.sigmoid() for clip, gate in zip(clips, hidden, strict=True)]
-            parts = [
-                torch.cat([c.mean(2), (c.var(2, correction=0) + FLOOR).sqrt()], 1) for c in clips
-            ]
-            summaries.append(torch.cat(parts)[:, : model.n_outputs])
-        total = total + torch.stack(summaries, 1)
-    return [total, *running]
-
-
 @pytest.fixture(params=["one thread", "two threads", "both at once, as on a GPU"])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """How the directions go: one by one on one thread, each in its own on two."""
@@ -171,20 +129,16 @@ def test_fast_arithmetic_equals_a_straight_port(
     close = {"atol": 2e-4, "rtol": 2e-3} if dtype == torch.float32 else {}
     options = {"n_blocks": 5, "masked": True, "dropout": 0.0, "deviation": deviation}
     model = paper(n_features=6, **options).to(dtype)  # dilation 16 reaches past every clip
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            nn.init.normal_(parameter)
+    for parameter in (model.blocks.gamma, model.blocks.beta):
+        nn.init.normal_(parameter)
     frames = torch.randn(3, 12, 6, dtype=dtype, requires_grad=True)
     expected, *running = straight_port(model, frames, lengths)
     found = model.scales(batch_of(frames, lengths))
     torch.testing.assert_close(found, expected, **close)
-    branches = [model.forward_branch, model.backward_branch]
-    norms = [norm for b in branches for block in b.blocks for norm in (block.norm1, block.norm2)]
-    for norm, mean, variance in zip(norms, running[::2], running[1::2], strict=True):
-        torch.testing.assert_close(norm.running_mean, mean, **close)
-        torch.testing.assert_close(norm.running_var, variance, **close)
+    torch.testing.assert_close(model.blocks.running_mean, running[0], **close)
+    torch.testing.assert_close(model.blocks.running_variance, running[1], **close)
 
-    leaves = [frames, *(p for b in branches for p in b.parameters())]
+    leaves = [frames, *model.blocks.parameters()]
     weights = torch.randn_like(found)
     one = torch.autograd.grad((found * weights).sum(), leaves)
     other = torch.autograd.grad((expected * weights).sum(), leaves)
@@ -199,7 +153,7 @@ def test_both_arithmetics_of_a_cpu_agree(n_clips: int, monkeypatch: pytest.Monke
     lengths = torch.randint(1, 80, (n_clips,))
     lengths[-1] = 80
     frames = torch.randn(n_clips, 80, 6) * 3 + 5
-    parameters = [value for name, value in model.named_parameters() if "branch" in name]
+    parameters = list(model.blocks.parameters())
 
     def step() -> list[torch.Tensor]:
         torch.manual_seed(1)  # the dropout
@@ -225,26 +179,27 @@ def test_the_fused_sigmoid() -> None:
 def test_a_dropped_channel_is_dropped_forward_and_back() -> None:
     torch.manual_seed(0)
     double = {"dtype": torch.float64}
-    rows = torch.randn(2, 4, 2, 2, **double, requires_grad=True)
+    frames = torch.randn(2, 4, 2, 3, **double, requires_grad=True)
+    stem = torch.randn(2, 3, 2, **double, requires_grad=True)
     taps = torch.randn(1, 2, 2, 2, 2, 2, **double, requires_grad=True)
     gamma, beta = (torch.randn(1, 2, 2, 2, **double, requires_grad=True) for _ in range(2))
     bias = torch.randn(1, 2, 2, 2, **double)
     keep = 2.0 * (torch.rand(1, 2, 2, 2, 2) > 0.5).double()
-    clips = clips_of(torch.tensor([4, 3]), 4, torch.float64)
+    clips = clips_of(torch.tensor([3, 4]), 4, torch.float64)
     assert clips.mask is not None
 
     def summaries(
-        rows: torch.Tensor, *leaves: torch.Tensor, keep: torch.Tensor = keep
+        frames: torch.Tensor, *leaves: torch.Tensor, keep: torch.Tensor = keep
     ) -> torch.Tensor:
-        taps, gamma, beta = leaves
-        real = rows * clips.mask
-        return train_blocks(real, taps, bias, gamma, beta, keep, clips, [2], 1e-3, True)[0]
+        stem, taps, gamma, beta = leaves
+        real = frames * clips.mask
+        return train_blocks(real, stem, taps, bias, gamma, beta, keep, clips, [2], 1e-3, True)[0]
 
-    assert torch.autograd.gradcheck(summaries, (rows, taps, gamma, beta), fast_mode=True)
+    assert torch.autograd.gradcheck(summaries, (frames, stem, taps, gamma, beta), fast_mode=True)
     nothing = torch.zeros_like(keep)  # every gate is then sigmoid(0)
-    found = summaries(rows, taps, gamma, beta, keep=nothing)[0, ..., :2]
-    lengths = clips.frames
-    torch.testing.assert_close(found, 0.5 * (rows * clips.mask).sum(1) / lengths)
+    found = summaries(frames, stem, taps, gamma, beta, keep=nothing)[0, ..., :2]
+    rows = frames * clips.mask @ stem[:, None]
+    torch.testing.assert_close(found, 0.5 * rows.sum(1) / clips.frames)
 
 
 def test_outside_training_a_clip_is_the_mean_of_what_is_heard_from_its_voices() -> None:
