@@ -78,7 +78,7 @@ def test_protocol_on_another_table_names_rule_and_fix() -> None:
         ("speaker_kfold", {}, r"split.n_folds=5: .* table has 4"),
         ("timnet10", {"n_folds": 1}, "2 folds at least"),
         ("speaker", {"test_fraction": 0}, "split.test_fraction=0"),
-        ("random", {"test_fraction": 0.6, "val_fraction": 0.4}, "nothing to train on"),
+        ("random", {"test_fraction": 0.6, "val_fraction": 0.4}, r"split.test_f.* = 1: .*nothing"),
     ],
 )
 def test_what_does_not_fit_is_refused(option: str, changes: dict[str, float], message: str) -> None:
@@ -113,5 +113,7 @@ def test_empty_part_and_untrained_class_are_named() -> None:
         check_classes(replace(split, val=()), table, LABELS)
     with pytest.raises(SerError, match="calm, boredom"):
         check_classes(split, table, (*LABELS, "calm", "boredom"))
+    two = table[table["label"].isin(["sad", "angry"])]
+    check_classes(split_of("speaker", two), two, ("sad", "angry"))
     with pytest.raises(SerError, match=r"All clips are of one class \(sad\)"):
         check_classes(split, table, ("sad",))

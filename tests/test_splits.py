@@ -156,6 +156,10 @@ def test_speaker_on_three_and_on_two_speakers() -> None:
     three = table[table["speaker"] != "savee_KL"]
     split = split_of("speaker", three)
     assert [len(speakers_of(ids, table)) for ids in split.parts.values()] == [1, 1, 1]
+    split = split_of("speaker", three, val_fraction=0.6)  # two of three, and none left to train
+    assert [len(speakers_of(ids, table)) for ids in split.parts.values()] == [1, 1, 1]
+    lone = pd.concat([three, table_of("tess")[lambda rows: rows["speaker"] == "tess_OAF"]])
+    assert speakers_of(split_of("speaker", lone).train, lone) > {"tess_OAF"}
     two = split_of("speaker", table_of("tess", takes=10))
     assert two.val_shares_speakers and two.val
     with pytest.raises(SerError, match="split=random"):
@@ -164,8 +168,9 @@ def test_speaker_on_three_and_on_two_speakers() -> None:
 
 @pytest.mark.parametrize("option", ["random", "speaker", "speaker_kfold", "timnet10", "luna5"])
 def test_another_seed_is_another_draw(option: str) -> None:
-    splits = {split_of(option, table_of("ravdess"), seed=seed).digest for seed in range(4)}
-    assert len(splits) == 4
+    splits = [split_of(option, table_of("ravdess"), seed=seed) for seed in range(4)]
+    assert len({split.val for split in splits}) == 4
+    assert len({split.test for split in splits}) == (1 if option == "luna5" else 4)
 
 
 def test_val_speakers_differ_between_folds_and_ignore_the_test_labels() -> None:
@@ -193,6 +198,7 @@ def test_loso_and_loco_go_alphabetically() -> None:
     table = table_of("savee", "emodb")
     assert speakers_of(split_of("loso", table, fold=0).test, table) == {"emodb_03"}
     assert speakers_of(split_of("loso", table, fold=13).test, table) == {"savee_KL"}
+    assert split_of("loso", table_of("tess", takes=10), fold=1).n_folds == 2
     emodb = set(table.loc[table["corpus"] == "emodb", "id"])
     assert set(split_of("loco", table, fold=0).test) == emodb
 
