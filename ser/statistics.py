@@ -44,7 +44,6 @@ def draw_clips(
     predictions: pd.DataFrame,
     *,
     n_draws: int = N_DRAWS,
-    seed: int = 0,
     whole_from: int | None = None,
 ) -> Weights:
     """Bootstrap draws in two stages: speakers with replacement, then clips of each drawn speaker.
@@ -66,7 +65,7 @@ def draw_clips(
     """
     if predictions.empty:
         raise SerError("There are no predictions to draw from: a bootstrap needs at least one.")
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     weights = np.zeros((n_draws, len(predictions)), dtype=np.float32)
     for rows_of_speakers in _speakers_by_corpus(predictions):
         n_speakers = len(rows_of_speakers)
