@@ -217,7 +217,7 @@ def _duplicate_problems(facts: dict[str, tuple[str, str, str]]) -> Iterator[tupl
     """
     first = min(facts)
     emotions = {one: emotion for one, (emotion, _, _) in facts.items()}
-    for one, (_, corpus, speaker) in sorted(facts.items()):
+    for one, (_, corpus, speaker) in facts.items():
         _, first_corpus, first_speaker = facts[first]
         if len(set(emotions.values())) > 1:
             others = [f"{other} ({emotions[other]})" for other in sorted(facts) if other != one]

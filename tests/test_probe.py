@@ -12,7 +12,7 @@ import synthetic
 
 from ser.audio import load_waveform
 from ser.errors import SerError
-from ser.probe import probe_file
+from ser.probe import content_sha256, probe_file
 
 VOICE = synthetic.tone("a", seconds=0.5)
 
@@ -173,3 +173,64 @@ def test_a_file_in_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "stat", denied)
     assert refused(tmp_path / "a.wav").startswith("unreadable: cannot be opened (Permission denied")
+
+
+def test_content_hash_ignores_the_container_but_not_shape_or_rate(tmp_path):
+    wave = np.arange(-500, 500, dtype=np.float32) / 1024
+    probes = [
+        probe_file(synthetic.write_clip(tmp_path / name, wave)) for name in ("a.wav", "a.flac")
+    ]
+    assert probes[0] == probes[1]
+    column = wave[:, None]
+    assert probes[0].sha256 == content_sha256(column, 16000)
+    hashes = {
+        content_sha256(column, 16000),
+        content_sha256(column, 48000),
+        content_sha256(wave.reshape(-1, 2), 16000),
+    }
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_truncated(suffix, tmp_path):
+    path = synthetic.write_clip(tmp_path / f"a{suffix}", synthetic.tone("a", seconds=2.0))
+    assert probe_file(path).problem == ""
+    assert probe_file(synthetic.truncate(path)).problem.startswith("truncated: ")
+
+
+def test_truncated_wav_says_how_much_is_missing(tmp_path):
+    path = synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a", seconds=1.0))
+    reason = probe_file(synthetic.truncate(path)).problem
+    assert reason.startswith("truncated: the header promises 32000 bytes of audio, the file holds")
+    path.write_bytes(path.read_bytes()[:30])
+    assert (
+        probe_file(path).problem
+        == "truncated: the file ends before its audio begins; fetch it again"
+    )
+
+
+def test_streamed_wav_is_not_truncated(tmp_path):
+    path = synthetic.write_clip(tmp_path / "a.wav", synthetic.tone("a"))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = content[4:8] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert probe_file(path).problem == ""
+
+
+def test_other_broken_files(tmp_path):
+    empty, text, silent, noise, header = (tmp_path / f"{n}.wav" for n in "abcde")
+    empty.touch()
+    text.write_text("this is not audio at all, whatever its name says")
+    synthetic.write_clip(silent, np.zeros(800, dtype=np.float32))
+    soundfile.write(noise, np.array([0.1, np.nan, np.inf], dtype=np.float32), 16000, "FLOAT")
+    synthetic.write_clip(header, np.zeros(0, dtype=np.float32))
+    pointer = synthetic.write_pointer(tmp_path / "f.wav")
+    assert probe_file(empty).problem.startswith("zero-length: the file is empty (0 bytes)")
+    assert probe_file(text).problem.startswith("unreadable: ")
+    assert probe_file(silent).problem.startswith("all-zero")
+    assert probe_file(noise).problem.startswith("non-finite")
+    assert probe_file(header).problem.startswith("zero-length")
+    assert "git lfs pull" in probe_file(pointer).problem
+    assert "ser data download crema_d" in probe_file(pointer).problem
+    assert probe_file(tmp_path / "gone.wav").problem.startswith("unreadable: ")
