@@ -1,5 +1,6 @@
 """A protocol's figures against scikit-learn and ser.statistics; who is tested against whom."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from bootstrap import bootstrap_difference, bootstrap_interval
@@ -13,12 +14,12 @@ from ser.protocol import AVERAGED, Arm, Protocol, read_protocol, seed_averaged
 from ser.results_table import Results, compute_results
 
 ARMS = {"chance": 0.0, "linear": 0.5, "tim": 0.4, "ensemble": 0.8}
-N_DRAWS = 200
+N_DRAWS = 100
 
 
 @pytest.fixture(scope="module")
 def protocol(tmp_path_factory) -> Protocol:
-    corpora = {"ravdess": 6, "tess": 2}
+    corpora = {"ravdess": 12, "tess": 2}  # of the one whole speakers are drawn, not of the other
     root = tmp_path_factory.mktemp("runs")
     return read_protocol(finished_children(root, ARMS, seeds=2, corpora=corpora), "mine", "")
 
@@ -86,7 +87,7 @@ def average_of(protocol: Protocol, name: str) -> Arm:
 
 def test_folds_are_scored_by_themselves(protocol, results):
     folds = results.folds[results.folds["arm"] == "linear"]
-    assert len(folds) == 4 and set(folds["clips"]) == {48}
+    assert len(folds) == 4 and set(folds["clips"]) == {84}
     first = tables(protocol, "linear")[0]
     own = first[first["fold"] == 1]
     (value,) = folds[(folds["seed"] == "0") & (folds["fold"] == 1)]["uar"]
@@ -127,14 +128,24 @@ def test_nll_agrees_with_scikit_learn_and_is_tested_too(protocol, results):
         losses = [log_loss(t["truth"], t[columns], labels=names) for t in tables(protocol, arm)]
         return sum(losses) / len(losses)
 
+    def on_draws(arm: str, whole_from: int | None) -> np.ndarray:
+        drawn = statistics.draw_clips(protocol.clips, n_draws=N_DRAWS, whole_from=whole_from)
+        truth = protocol.clips["truth"].map(names.index)
+        losses = [-np.log(t[columns].to_numpy()[t.index, truth]) for t in tables(protocol, arm)]
+        return np.array([np.average(np.mean(losses, 0), weights=draw) for draw in drawn])
+
     found = row(results, "tim", "nll")
     assert found["value"] == pytest.approx(mean_over_seeds("tim"))
-    assert found["low"] < found["value"] < found["high"]
+    interval = statistics.interval_of(on_draws("tim", None))
+    assert (found["low"], found["high"]) == pytest.approx(interval)
     pair = results.tests.set_index(["arm", "against"]).loc[("ensemble", "tim")]
     difference = mean_over_seeds("ensemble") - mean_over_seeds("tim")
-    assert pair["nll_difference"] == pytest.approx(difference)
-    assert pair["nll_low"] < difference < pair["nll_high"] < 0
-    assert pair["nll_p"] < 0.02
+    draws = (on_draws(arm, statistics.WHOLE_FROM) for arm in ("ensemble", "tim"))
+    expected = statistics.difference_of(difference, np.subtract(*draws))
+    assert tuple(pair[["nll_difference", "nll_low", "nll_high", "nll_p"]]) == pytest.approx(
+        tuple(expected)
+    )
+    assert expected.p < 0.02 and expected.high < 0
     tests = results.tests
     assert list(tests["nll_p_holm"]) == statistics.holm(list(tests["nll_p"]))
 
