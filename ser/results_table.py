@@ -167,8 +167,7 @@ def _summary(values: list[float], drawn: Values) -> dict[str, object]:
 def _over_folds(folds: pd.DataFrame, metric: str) -> dict[str, object]:
     """Mean and deviation over the folds, each the mean over its seeds."""
     by_fold = folds.groupby("fold")[metric].mean()
-    spread = float(by_fold.std()) if len(by_fold) > 1 else np.nan
-    return {"fold_mean": float(by_fold.mean()), "fold_sd": spread}
+    return {"fold_mean": float(by_fold.mean()), "fold_sd": float(by_fold.std())}
 
 
 def _fold_table(arms: Sequence[Arm], protocol: Protocol) -> pd.DataFrame:

@@ -1,10 +1,11 @@
 """The section of a results document: facts, tables, tests; merging it into a file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from protocol_runs import finished_children
+from protocol_runs import CLASSES, finished_children
 
 from ser import results_page
 from ser.errors import SerError
@@ -87,6 +88,40 @@ def test_the_other_tables_are_by_fold_emotion_corpus_and_pair(several):
     assert [row[0] for row in of_uar] == [row[0] for row in of_loss]
     assert "`ensemble` (averaged) against `tim` (averaged)" in [row[0] for row in of_uar]
     assert max(map(len, paired.splitlines()[2:-1])) < 140  # in an editor's window
+
+
+def test_every_cell_is_the_figure_that_its_row_and_column_say(several):
+    _, results, text = several
+    figures = results.figures[results.figures["arm"] == "tim"].set_index(["part", "metric"])
+    lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+    overall, folds, recall, parts = (line[2:-1] for line in lines if line[1:2] == ["`tim`"])
+
+    def told(part: str, metric: str) -> str:
+        value, sd, low, high = figures.loc[(part, metric), ["value", "seed_sd", "low", "high"]]
+        return f"{value:.3f} ± {sd:.3f} [{low:.3f}, {high:.3f}]"
+
+    assert overall == ["2", *(told("all", key) for key in ("uar", "war", "macro_f1", "nll"))]
+    means = figures.loc["all"].loc[["uar", "war", "macro_f1"], ["fold_mean", "fold_sd"]]
+    assert folds == [f"{mean:.3f} ± {sd:.3f}" for mean, sd in means.to_numpy()]
+    assert recall == [f"{figures.loc[('all', f'recall/{c}'), 'value']:.3f}" for c in CLASSES]
+    assert parts == [
+        told(part, "uar") for part in ("all", "without_tess", "corpus/ravdess", "corpus/tess")
+    ]
+
+
+def test_every_cell_of_the_paired_tests_is_the_figure_of_its_column(several):
+    _, results, _ = several
+    figures = {
+        "uar_difference": -0.2, "low": -0.3, "high": 0.1, "p": 0.0009, "p_holm": 0.001,
+        "mcnemar": 0.02, "mcnemar_holm": 0.03,
+        "nll_difference": 0.4, "nll_low": -0.0001, "nll_high": 0.6, "nll_p": 0.04, "nll_p_holm": 1,
+    }  # fmt: skip
+    tests = results.tests.iloc[:1].assign(**figures)
+    (cells,) = results_page.test_cells(replace(results, tests=tests)).to_numpy().tolist()
+    assert cells[1:] == [
+        "-0.200 [-0.300, +0.100]", "<0.001", "0.001", "0.020", "0.030",
+        "+0.400 [+0.000, +0.600]", "0.040", "1.000",
+    ]  # fmt: skip
 
 
 def test_a_single_fold_and_corpus_need_no_such_tables(tmp_path):

@@ -61,6 +61,8 @@ def test_figures_are_means_over_seeds_and_agree_with_scikit_learn(protocol, resu
 def test_corpora_and_all_but_tess_are_scored_apart(protocol, results):
     parts = set(results.figures["part"])
     assert parts == {"all", "without_tess", "corpus/ravdess", "corpus/tess"}
+    of_tess = results.figures[results.figures["part"] == "corpus/tess"]
+    assert set(of_tess["metric"]) == {"uar", "war", "macro_f1"}
     seeds = [t[t["corpus"] == "tess"] for t in tables(protocol, "ensemble")]
     values = [balanced_accuracy_score(t["truth"], t["prediction"]) for t in seeds]
     found = row(results, "ensemble", "uar", "corpus/tess")
