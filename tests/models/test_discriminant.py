@@ -37,6 +37,9 @@ def test_of_many_speakers_it_decides_as_scikit_learns(clips: tuple[Tensor, Tenso
     torch.testing.assert_close(means, torch.from_numpy(theirs.means_).float(), atol=1e-4, rtol=0)
     same = decided(answers, means, precision).numpy() == theirs.predict(answers)
     assert same.mean() > 0.99  # their shrinkage leaves the diagonal a little smaller
+    plain = torch.from_numpy(theirs.set_params(shrinkage=None).fit(answers, target).covariance_)
+    shrunk = plain + 0.02 * plain.trace() / CLASSES * torch.eye(CLASSES)
+    torch.testing.assert_close(torch.linalg.inv(precision), shrunk.float(), rtol=1e-3, atol=1e-3)
 
 
 def test_of_none_the_largest_answer_decides(clips: tuple[Tensor, Tensor]) -> None:
@@ -55,5 +58,6 @@ def test_by_hand_two_classes_and_an_absent_one_of_two_speakers() -> None:
     answers = torch.tensor([[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]]).repeat(4, 1)
     means, precision = fit_discriminant(answers, torch.arange(8) % 2, 2)
     torch.testing.assert_close(means[:2], torch.tensor([[1, -0.75, -1.25], [-0.75, 1, -1.25]]))
+    assert means.isfinite().all()
     # no errors of theirs, half of an even variance of .1, and 2 % of it
     torch.testing.assert_close(precision, torch.eye(3) / 0.051, rtol=1e-4, atol=0)

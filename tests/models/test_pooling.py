@@ -47,13 +47,14 @@ def test_running_statistics_do_not_depend_on_the_batches() -> None:
 
 def test_scalers_by_hand() -> None:
     frames, length = torch.tensor([[[1.0, 10.0], [3.0, 30.0]]]), torch.tensor([2])
+    other = torch.tensor([[[2.0, 40.0], [4.0, 80.0]]])
     # means 2 and 20, deviations 1 and 10, one deviation for both: the root of (1 + 100) / 2
     expected = {
-        "train": [[-1.0, -1.0], [1.0, 1.0]],
+        "train": [[0.0, 2.0], [2.0, 6.0]],
         "clip": [[-1.0, -1.0], [1.0, 1.0]],
-        "global": [[-1 / 50.5**0.5, -10 / 50.5**0.5], [1 / 50.5**0.5, 10 / 50.5**0.5]],
+        "global": [[0.0, 20 / 50.5**0.5], [2 / 50.5**0.5, 60 / 50.5**0.5]],
     }
     for kind, values in expected.items():
         scaler = FrameScaler(2, kind)
         scaler.fit([(frames, length)])
-        torch.testing.assert_close(scaler(frames, length)[0], torch.tensor(values))
+        torch.testing.assert_close(scaler(other, length)[0], torch.tensor(values))

@@ -1,7 +1,10 @@
 """The ridge model: its solver against scikit-learn, what it removes, and how it adapts."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge as SklearnRidge
+from sklearn.preprocessing import StandardScaler
 
 from ser.batch import Batch
 from ser.errors import SerError
@@ -67,6 +70,27 @@ def test_the_classes_are_learned_and_shuffled_labels_are_not() -> None:
     shuffled = train.target[torch.randperm(240, generator=torch.Generator().manual_seed(0))]
     model.fit(lambda: [train._replace(target=shuffled)])
     assert _right(model, test) < 0.6
+
+
+def test_answers_are_the_mean_of_scikit_learns_ridges_on_standardised_inputs() -> None:
+    every = _speech(8, 1, 0.3)
+    kept = (every.target > 0) | (every.index % 4 == 0)  # a class has fewer clips
+    train = Batch(*(None if s is None else s[kept] for s in every))
+    train = train._replace(corpus=(train.speaker > 105).long())
+    model = _model(remove=False)
+    model.fit(lambda: [train])
+    inputs = model._inputs(train)
+    weight = _balanced(train.target, train.corpus).numpy()
+    scaled = StandardScaler().fit_transform(inputs.double(), sample_weight=weight)
+    signs = 2 * np.eye(N_CLASSES)[train.target] - 1
+    views = [scaled[:, columns] for columns, _ in model.views]
+    ridges = [SklearnRidge(alpha=0.1 * view.shape[1]) for view in views]
+    answers = [
+        one.fit(view, signs, sample_weight=weight).predict(view)
+        for one, view in zip(ridges, views, strict=True)
+    ]
+    ours = (inputs @ model.weight + model.bias).numpy()
+    np.testing.assert_allclose(ours, np.mean(answers, 0), atol=1e-4)
 
 
 def test_whole_clips_have_their_share_of_the_answers() -> None:
@@ -147,6 +171,17 @@ def test_enrolment_takes_no_more_clips_than_it_says() -> None:
     before = few(test)
     few.adapt(lambda: [test._replace(embedding=changed)])
     assert torch.allclose(few(test), before)
+
+
+def test_statistics_of_a_speaker_are_drawn_to_those_of_the_others_by_hand() -> None:
+    """Two speakers of mean 2 and 6 (variance 8), their clips 1 around: 1 / 8 of a clip counts."""
+    model = _model("all")
+    inputs = torch.tensor([[1.0], [3.0], [5.0], [7.0]])
+    model._fit_speakers(inputs, torch.tensor([0, 0, 1, 1]))
+    mean, deviation = model._statistics_of(torch.tensor([[6.0], [12.0]]))
+    torch.testing.assert_close(mean, torch.full_like(mean, (2 * 9 + 4 / 8) / (2 + 1 / 8)))
+    # their variance counts as ten clips
+    torch.testing.assert_close(deviation, torch.full_like(mean, (2 * 9 + 10 * 1) / 12).sqrt())
 
 
 def test_an_unknown_speaker_is_taken_for_the_average_one() -> None:
