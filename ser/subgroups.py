@@ -75,7 +75,7 @@ def subgroup_table(
     for attribute, labels in groups.items():
         known = labels.notna().to_numpy(dtype=bool)
         known_sums = bootstrap.sums(known)
-        for name in sorted(labels.dropna().unique()):
+        for name in labels.dropna().unique():
             inside = (labels == name).to_numpy(dtype=bool)
             rest = known & ~inside
             if min(inside.sum(), rest.sum()) < LEAST_CLIPS:

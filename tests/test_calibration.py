@@ -176,10 +176,18 @@ def test_a_target_out_of_reach_leaves_every_clip_uncertain(caplog):
     assert calibration.is_uncertain([np.nan, 0.6, 0.4], 0.5).tolist() == [True, False, True]
 
 
-def test_a_few_lucky_clips_are_no_threshold():
-    right = np.array([True] * 9 + [False] * 20)
-    chosen = calibration.choose_abstention(np.linspace(0.9, 0.5, 29), right, 0.95)
+def test_nine_lucky_clips_are_no_threshold_and_ten_are():
+    confidence = np.linspace(0.9, 0.5, 29)
+    chosen = calibration.choose_abstention(confidence, np.arange(29) < 9, 0.95)
     assert chosen.below == NEVER
+    chosen = calibration.choose_abstention(confidence, np.arange(29) < 10, 1.0)
+    assert chosen == (confidence[9], 10 / 29, 1.0)
+
+
+def test_a_confidence_of_one_is_no_threshold():
+    confidence, right = np.array([1.0] * 12 + [0.9] * 4), np.ones(16, dtype=bool)
+    assert calibration.choose_abstention(confidence[:12], right[:12], 0.9).below == NEVER
+    assert calibration.choose_abstention(confidence, right, 0.9).below == 0.9
 
 
 def test_ties_are_answered_or_left_together():

@@ -134,6 +134,9 @@ def test_groups_of_few_clips_are_left_out():
     predictions.loc[:8, "text"] = "nine clips"
     table = subgroup_table(predictions, CLASSES, n_draws=20)
     assert "sentence" not in set(table["attribute"])
+    predictions.loc[9, "text"] = "nine clips"  # and one more
+    table = subgroup_table(predictions, CLASSES, n_draws=20)
+    assert table.loc[table["attribute"] == "sentence", "clips"].tolist() == [10, 350]
 
 
 def test_confounds_are_found_from_the_table():
