@@ -151,7 +151,7 @@ def build(node: Any, *arguments: Any, **extra: Any) -> Any:
             ) from error
         if isinstance(why, (TypeError, ValueError)) or type(why).__name__ == _LIGHTNINGS:
             raise OptionError(
-                f"{node.get('_target_')}: {why} Mend that option; its YAML under conf/ tells of it."
+                f"{node.get('_target_')}: {str(why).rstrip('.')}. Mend it; conf/ tells of it."
             ) from error
         raise
 
@@ -196,9 +196,9 @@ def _choose_encoder(cfg: DictConfig, synthetic: bool) -> None:
 def settle_front_end(cfg: DictConfig) -> None:
     """Give the model the streams that its own options ask for, then check that they match.
 
-    Fine-tuning reads waveforms where a frozen encoder reads pooled embeddings (an ensemble reads
-    both, one for each reading of the encoder), and fusion=tim_on_frames reads the encoder's frames
-    where the others read MFCC; all else that does not match is an error.
+    Fine-tuning reads waveforms where a frozen encoder reads pooled embeddings (an ensemble both,
+    one for each reading of the encoder), fusion=tim_on_frames the encoder's frames where the others
+    read MFCC, and tim_share=0 neither; all else that does not match is an error.
     """
     wanted = _class(cfg.model).reads_of(plain(cfg.model))
     if "waveform" in wanted:
@@ -207,6 +207,9 @@ def settle_front_end(cfg: DictConfig) -> None:
         _swap_feature(cfg, "embedding", "embedding_whole", keep=True, level=logging.DEBUG)
     if cfg.model.get("fusion") == "tim_on_frames":
         _swap_feature(cfg, "mfcc", "encoder_frames")
+    if cfg.model.get("tim_share") == 0 and "frames" not in wanted and "mfcc" in cfg.feature:
+        log.info("model=%s reads no mfcc here: tim_share=0 leaves TIM-Net out", cfg.model.name)
+        del cfg.feature["mfcc"]
     given = {_stream(node): key for key, node in cfg.feature.items()}
     if set(given) != set(wanted):
         raise SerError(

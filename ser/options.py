@@ -20,6 +20,16 @@ from ser.errors import OptionError, SerError
 
 MONITORED = ("val/uar", "val/war", "val/macro_f1", "val/loss")
 _WORDS_TOO = ("devices", "enrolment")  # numbers that may be `auto` or `all`
+_BOUNDS = {  # least and most of options of a model and of augment, wherever they stand in it
+    "tim_share": (0, 1), "ridge_share": (0, 1), "lora_dropout": (0, 1), "head_dropout": (0, 1),
+    "input_dropout": (0, 0.99), "lr_factor": (0, math.inf),
+    "encoder_lr_factor": (0, math.inf), "heads": (1, math.inf), "hidden": (1, math.inf),
+    "channels": (1, math.inf), "n_blocks": (1, math.inf), "lora_rank": (1, math.inf),
+    "lora_alpha": (1, math.inf), "head_epochs": (0, math.inf), "mixup": (0, math.inf),
+    "mixup_alpha": (0, math.inf), "copies": (0, math.inf), "jitter": (0, math.inf),
+    "probability": (0, 1), "time_masks": (0, math.inf), "time_fraction": (0, 1),
+    "feature_masks": (0, math.inf), "feature_width": (0, math.inf),
+}  # fmt: skip
 
 
 def check_kinds(cfg: DictConfig, overrides: Sequence[str], conf: Path, config_name: str) -> None:
@@ -169,6 +179,10 @@ def _check_numbers(cfg: DictConfig) -> None:
         "trainer.gradient_clip_val": (cfg.trainer.get("gradient_clip_val"), 0, math.inf),
         "scheduler.warmup_fraction": (cfg.scheduler.get("warmup_fraction"), 0, 0.999),
     }
+    for group in ("model", "augment"):
+        for key in _keys(cfg[group], f"{group}."):
+            if least_and_most := _BOUNDS.get(key.rpartition(".")[2]):
+                bounds[key] = (OmegaConf.select(cfg, key), *least_and_most)
     for option, (value, least, most) in bounds.items():
         if value is not None and (isinstance(value, str) or not least <= value <= most):
             top = "" if most == math.inf else f" and {most} at most"

@@ -253,6 +253,15 @@ def test_tim_on_frames_reads_the_encoders_frames():
     assert cfg.encoder.name == "tiny"
 
 
+def test_an_ensemble_without_tim_net_reads_no_frames(caplog):
+    caplog.set_level(logging.INFO, logger="ser")
+    both = {"embedding", "embedding_whole"}
+    assert set(checked("model=ensemble", "model.tim_share=0").feature) == both
+    assert caplog.messages == ["model=ensemble reads no mfcc here: tim_share=0 leaves TIM-Net out"]
+    assert set(checked("experiment=finetune").feature) == both | {"waveform"}
+    assert "mfcc" in checked("experiment=finetune", "model.tim_share=0.25").feature
+
+
 @pytest.mark.parametrize(
     ("model", "copies"), [("ridge", 0), ("linear", 0), ("wav2vec2", 4), ("tim", 4)]
 )

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from composing import OPTIONS
 from hydra import compose
 from hydra.errors import InstantiationException
 from pipeline_runs import ROOT, options, run_script, train
@@ -67,6 +68,34 @@ def test_a_key_that_nothing_reads_is_refused(hydra_ready):
 def test_a_number_out_of_range_is_refused(hydra_ready, word):
     with pytest.raises(SerError, match=word.replace(".", r"\.")):
         check(compose("train", ["dataset=demo", word]))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["model.ridge_share=2", "model.tim_share=-1", "model.wav2vec2.heads=0",
+     "model.wav2vec2.input_dropout=1", "model.wav2vec2.head_epochs=-1",
+     "model.wav2vec2.lora_rank=0", "model.tim.lr_factor=-1", "model.wav2vec2.hidden=0",
+     "augment=waveform augment.copies=-1", "augment=waveform augment.waveform.probability=2",
+     "augment=mixup augment.batch.mixup_alpha=-1",
+     "augment=specaugment augment.batch.specaugment.time_fraction=3",
+     "experiment=finetune model.wav2vec2.masks.time_masks=-1"],
+)  # fmt: skip
+def test_a_number_of_the_model_or_of_augment_that_cannot_be_is_refused_by_its_key(
+    hydra_ready, words
+):
+    with pytest.raises(SerError) as caught:
+        check(compose("train", ["dataset=demo", *words.split()]))
+    assert str(caught.value).startswith(f"{words.split()[-1]}: it must be ")
+
+
+@pytest.mark.parametrize("name", OPTIONS["experiment"])
+def test_numbers_that_an_experiment_sets_are_of_the_kind_of_their_defaults(hydra_ready, name):
+    cfg = compose("train", [f"experiment={name}"])
+    own = compose("train", [f"model={cfg.model.name}"]).model
+    of_another_kind = [
+        key for key in own if isinstance(own[key], float) and not isinstance(cfg.model[key], float)
+    ]
+    assert of_another_kind == []  # check_kinds would ask for whole numbers
 
 
 @pytest.mark.parametrize(
