@@ -204,10 +204,11 @@ class PretrainedEncoder(EncoderWeights):
         return next((self.path / name for name in names if (self.path / name).is_file()), None)
 
     def _weights(self) -> Path:
+        folder = self._folder  # says so where there is no checkpoint at all
         path = self._file(*_WEIGHTS)
         if path is None:
             raise SerError(
-                f"encoder {self.name}: {self.path or self.repo} has a config.json but none of "
+                f"encoder {self.name}: {self.path or folder} has a config.json but none of "
                 f"{', '.join(_WEIGHTS)}. Take a whole checkpoint, unsharded."
             )
         return path

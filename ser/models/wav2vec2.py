@@ -115,6 +115,12 @@ class Wav2Vec2Model(EmotionModel):
         self.encoder: SpeechEncoder | None = None
         self.frozen_part: FrozenPart | None = None
         if finetune == "none":
+            if voice is not None or masks is not None:
+                raise SerError(
+                    "finetune=none with voice or masks: these change what an encoder hears in "
+                    "fine-tuning. Set voice=null and masks=null, or choose finetune=full, lora or "
+                    "last_n."
+                )
             n_layers, n_inputs = stream_shape("Wav2Vec2Model", streams, "embedding")
         else:
             stream_shape("Wav2Vec2Model", streams, "waveform")

@@ -221,6 +221,8 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path: Path, fault:
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SerError, match=r"nowhere holds no config\.json"):  # of fine-tuned ones
+        _encoder_at(tmp_path / "nowhere").load()
     with pytest.raises(SerError, match=r"nowhere holds no config\.json.*--encoder-path … to ser"):
         _ = _encoder_at(tmp_path / "nowhere").width
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')

@@ -48,6 +48,13 @@ def test_the_heads_and_their_gradients_equal_the_plain_ones() -> None:
     torch.testing.assert_close(ours, plain)
 
 
+@pytest.mark.parametrize("part", ["voice", "masks"])
+def test_what_changes_in_fine_tuning_alone_is_refused_without_it(part: str) -> None:
+    options = {**ARM, part: torch.nn.Identity()}
+    with pytest.raises(SerError, match=r"finetune=none with voice or masks: .*voice=null"):
+        Wav2Vec2Model(N_CLASSES, {"embedding": (3, 6)}, **options)
+
+
 def test_each_head_drops_inputs_of_its_own_and_keeps_their_mean() -> None:
     weighting = LayerWeighting([0, 1], 6, 4)
     torch.manual_seed(0)
