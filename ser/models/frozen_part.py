@@ -20,10 +20,12 @@ Kept = tuple[Tensor, Tensor]
 class FrozenPart:
     """Pools every layer of an encoder; once started, runs what is not trained once a clip.
 
-    A clip is known by its samples, so an augmented copy is another clip. The frozen part then runs
-    as in evaluation, without dropout, on a CPU in float32: its output is fixed. Where the encoder
-    has another voice or masks, drawn anew each time, it ends before them. In evaluation it runs
-    apart, started or not, so that a model read back gives the very same logits.
+    A clip is known by its samples, so an augmented copy is another clip. What training meets for
+    the first time is not kept: with margins cut at random or clips mixed it never comes again. The
+    frozen part then runs as in evaluation, without dropout, on a CPU in float32: its output is
+    fixed. Where the encoder has another voice or masks, drawn anew each time, it ends before them.
+    In evaluation it runs apart, started or not, so that a model read back gives the very same
+    logits.
     """
 
     def __init__(self, encoder: SpeechEncoder) -> None:
@@ -31,12 +33,14 @@ class FrozenPart:
         self._encoder = encoder
         self._first = first_trained(encoder)
         self._kept: dict[Hashable, Kept] | None = None
+        self._met: set[Hashable] = set()
         self._left = 0
 
     def start(self) -> None:
         """Forget what was kept, and keep from now on; without effect where all is trained."""
         if self._first is not None:
-            self._kept, self._left = {}, _limit(next(self._encoder.parameters()).device)
+            self._kept, self._met = {}, set()
+            self._left = _limit(next(self._encoder.parameters()).device)
 
     def embed(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Mean and deviation over time of every layer: (batch, layers, 2 * width)."""
@@ -69,6 +73,9 @@ class FrozenPart:
         new = [row for row, key in enumerate(keys) if key not in kept]
         found = dict(zip(new, self._run(waveform[new], lengths[new]) if new else [], strict=True))
         for row, parts in found.items():
+            if self._encoder.training and keys[row] not in self._met:
+                self._met.add(keys[row])
+                continue
             self._left -= sum(part.numel() * part.element_size() for part in parts)
             if self._left >= 0:
                 kept[keys[row]] = parts

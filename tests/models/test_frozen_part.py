@@ -62,7 +62,9 @@ def test_a_known_clip_passes_through_the_trained_part_alone(masked: bool, first_
     encoder.masks = masks() if masked else None
     part = FrozenPart(encoder)
     part.start()
+    encoder.eval()
     part.embed(*batch())
+    encoder.train()
     runs = []
     encoder.layers[0].register_forward_hook(lambda *_: runs.append(0))
     encoder.layers[2].register_forward_hook(lambda *_: runs.append(2))
@@ -82,6 +84,16 @@ def test_what_is_past_the_limit_is_computed_anew(monkeypatch: pytest.MonkeyPatch
     one, other = part.embed(*batch()), part.embed(*batch())
     torch.testing.assert_close(one, other)
     assert part._kept == {}
+
+
+def test_of_what_only_training_meets_no_more_is_kept_than_comes_again() -> None:
+    part = FrozenPart(encoder_of("last_n").train())
+    part.start()
+    for turn in range(3):  # as margins cut at random are: other samples each time
+        part.embed(batch()[0] + turn, batch()[1])
+    assert part._kept == {}
+    part.embed(*batch())
+    assert part._kept is not None and len(part._kept) == len(LENGTHS)
 
 
 @pytest.mark.parametrize(("how", "first"), [("last_n", 2), ("lora", 0), ("full", None)])
