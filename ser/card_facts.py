@@ -54,9 +54,13 @@ def encoder_facts(
     inside = [m for m in model.modules() if isinstance(m, SpeechEncoder)]
     if not frozen and not inside:
         return []
-    use = "trained further, inside the network" if inside else "frozen, outside the network"
+    use = "frozen, outside the network"
     if inside:
-        count = f"{sum(w.numel() for w in inside[0].parameters()):,} parameters"
+        weights = list(inside[0].parameters())
+        trained = sum(w.numel() for w in weights if w.requires_grad)
+        count = f"{trained:,} of its {sum(w.numel() for w in weights):,} parameters trained"
+        use = "trained further, inside the network"
+        use += " (the embeddings read are those of the same, frozen)" if frozen else ""
     else:
         try:
             count = f"{sum(w.numel() for w in frozen[0].load().parameters()):,} parameters"
@@ -130,10 +134,13 @@ def _few(heard: pd.DataFrame, tested: pd.DataFrame) -> list[str]:
         sentences = set(clips["text"].dropna())
         if 0 < len(sentences) <= FEW_SENTENCES:
             said = set(tested.loc[tested["corpus"] == corpus, "text"].dropna())
-            again = " Its test clips say the same ones." if said and said <= sentences else ""
+            one = len(sentences) == 1
+            again = f" Its test clips say the same {'one' if one else 'ones'}."
             limits.append(
-                f"{CORPORA[str(corpus)].title} says {len(sentences)} sentences in training, over "
-                f"and over.{again} How the model does on other words is not known."
+                f"{CORPORA[str(corpus)].title} says {len(sentences)} "
+                f"{'sentence' if one else 'sentences'} in training, over and over."
+                f"{again if said and said <= sentences else ''} "
+                "How the model does on other words is not known."
             )
     return limits
 

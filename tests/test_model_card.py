@@ -6,17 +6,21 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from arm_options import ARM
 from bootstrap import bootstrap_interval
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from omegaconf import OmegaConf
 
 from ser import card_facts as facts
 from ser.calibration import NEVER
+from ser.features import Embedding
 from ser.metrics import confusion, uar
 from ser.model_card import _enrolled, _notes, _validation, figures_table
 from ser.models.chance import Chance
+from ser.models.encoder import RandomEncoder
 from ser.models.linear import Linear
 from ser.models.pooling import FrameScaler
+from ser.models.wav2vec2 import Wav2Vec2Model
 from ser.splits import Split
 
 CLASSES = ("neutral", "calm")
@@ -76,6 +80,11 @@ def test_sentences_and_ages_are_counted() -> None:
     assert "Its test clips say" not in told
 
 
+def _one_sentence() -> tuple[pd.DataFrame, Split]:
+    table = TWO_CORPORA[:3].assign(text="a")
+    return table, split_of(table[:2], table[2:])
+
+
 def test_sentences_of_the_test_clips_are_compared() -> None:
     table = TWO_CORPORA.assign(text=["a", "b", "a", None, None, None])
     same = facts.limits_of(table, split_of(table[:2], table[2:]), False, val_trained=False)
@@ -83,6 +92,8 @@ def test_sentences_of_the_test_clips_are_compared() -> None:
     other = table.assign(text=["a", "b", "c", None, None, None])
     apart = facts.limits_of(other, split_of(other[:2], other[2:]), False, val_trained=False)
     assert not any("Its test clips say" in limit for limit in apart)
+    one = "\n".join(facts.limits_of(*_one_sentence(), False, val_trained=False))
+    assert "says 1 sentence in training, over and over. Its test clips say the same one." in one
 
 
 @pytest.mark.parametrize(
@@ -239,6 +250,30 @@ def test_validation_is_said_to_have_chosen_only_where_it_did(keep: str | None, s
     assert ("Too good to quote" in text) == said
 
 
+def test_a_fine_tuned_encoder_is_counted_by_what_of_it_was_trained() -> None:
+    tiny = RandomEncoder("tiny", n_blocks=2, width=16, seed=0, precision="float32")
+    tuned = Wav2Vec2Model(
+        3, {"waveform": ()}, **{**ARM, "encoder": tiny, "finetune": "last_n", "layers": "all"}
+    )
+    cfg = OmegaConf.create({"encoder": {"name": "tiny"}})
+    (alone,) = facts.encoder_facts(cfg, tuned, [])
+    assert tuned.encoder is not None
+    sizes = [w.numel() for w in tuned.encoder.parameters()]
+    last = sum(w.numel() for w in tuned.encoder.layers[-1].parameters())
+    assert alone["parameters"] == f"{last:,} of its {sum(sizes):,} parameters trained"
+    assert alone["use"] == "trained further, inside the network"
+    (beside,) = facts.encoder_facts(cfg, tuned, [Embedding(tiny)])
+    assert "(the embeddings read are those of the same, frozen)" in beside["use"]
+
+
+def test_weights_of_a_regression_beside_a_network_are_no_statistics() -> None:
+    template = Environment(loader=PackageLoader("ser"), undefined=ChainableUndefined)
+    card = template.get_template("model_card.md")
+    joined = card.render(size=facts.Size(9, 9, 5), manifest="", refits=True)
+    assert "taken from the data (statistics, fitted weights)" in joined
+    assert "(statistics)" in card.render(size=facts.Size(9, 9, 5), manifest="", refits=False)
+
+
 def usage(**facts_given: object) -> str:
     """The card's text but for its figures."""
     template = Environment(loader=PackageLoader("ser"), undefined=ChainableUndefined)
@@ -251,8 +286,9 @@ def test_a_card_says_what_else_is_answered_and_what_to_copy() -> None:
     frozen = usage(adapts=True, encoders=[encoder | {"use": "frozen, outside the network"}])
     assert "Noise, two voices or a fragment of a word are answered too" in frozen
     assert "ask for each speaker apart" in frozen and "--encoder-path FOLDER" in frozen
-    inside = [encoder | {"use": "trained further, inside the network"}]
+    inside = usage(encoders=[encoder | {"use": "trained further, inside the network"}])
+    assert "--encoder-path FOLDER" in inside  # it is built by its folder's config.json
     random = [encoder | {"use": "frozen, outside the network", "source": ""}]
-    for encoders in ([], inside, random):
+    for encoders in ([], random):
         told = usage(adapts=False, encoders=encoders)
         assert "ask for each speaker apart" not in told and "--encoder-path" not in told
