@@ -1,6 +1,7 @@
 """Augmentation: of the waveform before the features, and of the features in a batch."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from ser.loss import draw_pairs
 from ser.silence import cut_margins
 from ser.voice import VoiceChange
 
+_RANGES = {"speed": (0.1, 10), "low_pass_hz": (1, 7999)}  # of 16 kHz; decibels may be any
 SPEED_STEPS = 20  # of 5 %: the resampling kernel of 1.05 is small, that of 1.0473 is not
 
 
@@ -59,6 +61,13 @@ class WaveformAugment:
             "snr_db": tuple(snr_db),
             "low_pass_hz": tuple(low_pass_hz),
         }
+        for name, values in self.ranges.items():
+            least, most = _RANGES.get(name, (-math.inf, math.inf))
+            if len(values) != 2 or not least <= values[0] <= values[1] <= most:
+                raise SerError(
+                    f"augment.waveform.{name}={list(values)}: give [low, high] within {least} to "
+                    f"{most}."
+                )
 
     def settings(self) -> dict[str, Any]:
         """All that determines the numbers."""

@@ -54,6 +54,8 @@ def prepare(cfg: DictConfig) -> Job:
     model = build_model(cfg.model, features, material.speech.classes)
     build_trainer(cfg, [], False)  # what these refuse shows before a run folder is made
     build(cfg.optimizer, [nn.Parameter(torch.zeros(1))], _partial_=False)
+    build(cfg.augment.batch)
+    build(cfg.augment.waveform)
     return Job(cfg, material, features, model)
 
 
@@ -77,6 +79,8 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     digest = config_digest(cfg)  # of the options as asked for, which is what a sweep looks up
     check(cfg)
     job = prepare(cfg)
+    if any(word.startswith("augment") for word in overrides):
+        _tell_of_idle(job)
     name = job.name
     folder = create_run_folder(Path(cfg.runs_root) / "runs", name)
     tags = run_tags(job) | {
@@ -96,6 +100,19 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
         raise
     log.info("run folder %s", folder.path)
     return _work(job, folder, tracker, run_id)
+
+
+_CHANGED = {"voice": "frames", "specaugment": "frames", "margins": "waveform"}
+
+
+def _tell_of_idle(job: Job) -> None:
+    """Say which changes of batches, where augment was asked for, meet nothing of what is read."""
+    augment, reads = job.cfg.augment, job.model.reads
+    asked = [part for part, stream in _CHANGED.items() if augment.batch[part]]
+    idle = [f"augment.batch.{part}" for part in asked if _CHANGED[part] not in reads]
+    if idle and not augment.copies:
+        told = "%s: without effect, since model=%s reads %s"
+        log.warning(told, " and ".join(idle), job.cfg.model.name, " and ".join(sorted(reads)))
 
 
 _ROOT = "dataset.root="

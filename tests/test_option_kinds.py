@@ -105,13 +105,42 @@ def test_numbers_that_an_experiment_sets_are_of_the_kind_of_their_defaults(hydra
         ("trainer.precision=foo", r"Trainer: .*foo"),
         ("model.dropout=2", r"model\.dropout=2: a probability"),
         ("feature.mfcc.feature.mfcc.hop_samples=0", r"mfcc: hop_samples=0"),
+        (
+            "augment=waveform augment.waveform.speed=[1]",
+            r"^augment\.waveform\.speed=\[1\]: give \[",
+        ),
+        ("augment=waveform augment.waveform.speed=[-1,1]", r"waveform\.speed=.* within 0\.1 to 10"),
+        ("augment=waveform augment.waveform.low_pass_hz=[4000,9000]", r"low_pass_hz=.* to 7999"),
     ],
 )
 def test_what_is_built_late_is_refused_before_a_run_begins(project, hydra_ready, word, told):
-    cfg = compose("train", options(project, "model=tim", word))
+    cfg = compose("train", options(project, "model=tim", *word.split()))
     check(cfg)
     with pytest.raises(SerError, match=told):
         prepare(cfg)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("model=linear augment=specaugment", "augment.batch.specaugment: without effect, since "),
+        ("model=linear augment.batch.margins=true", "augment.batch.margins: without effect"),
+        ("model=linear", ""),
+        ("model=tim augment=voice", ""),
+    ],
+)
+def test_augmentation_that_was_asked_for_and_changes_nothing_is_told(
+    project, hydra_ready, monkeypatch, caplog, words, told
+):
+    def stop(*given: object) -> None:
+        raise SerError("enough")
+
+    monkeypatch.setattr("ser.run.create_run_folder", stop)
+    given = options(project, *words.split())
+    with pytest.raises(SerError, match=r"^enough$"):
+        train_run(compose("train", given), given)
+    warned = [text for text in caplog.messages if "without effect" in text]
+    assert len(warned) == bool(told) and (not told or told in warned[0])
 
 
 def test_a_mistake_within_our_own_code_stays_a_traceback():
