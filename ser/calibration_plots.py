@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 THRESHOLDS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # that have a mark, surest first
 LEAST_APART = 4.0  # per cent of the clips between two marks
+SURE_SHARE = 10.0  # per cent: the error of fewer is that of a clip or two, and may leave the axes
 BAR_WIDTH = 0.9 / N_BINS
 OVER_COLOUR, UNDER_COLOUR = "#de8f05", "#56b4e9"  # colour-blind safe beside VAL_COLOUR
 
@@ -84,7 +85,8 @@ def risk_coverage_figure(
         _mark_threshold(axes, confidence, right, below)
     axes.set_xlabel("coverage: share of clips that are answered, %", fontsize=11)
     axes.set_ylabel("risk: share of those that are wrong, %", fontsize=11)
-    top = min(100.0, max(5.0, 1.35 * error))
+    reached = float(risk[coverage >= SURE_SHARE].max())
+    top = min(100.0, max(5.0, 1.35 * error, reached))
     axes.set(xlim=(0, 101), ylim=(-0.02 * top, 1.02 * top))  # lines at 0 and at 100 are seen
     _legend_below(axes, -0.15, 2)
     unframed(axes)

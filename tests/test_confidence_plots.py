@@ -71,6 +71,12 @@ def test_bars_of_the_reliability_diagram_say_how_many_clips_they_rest_on():
     said(figure)
 
 
+def test_the_curve_of_risk_stays_within_its_axes_beyond_the_surest_clips():
+    right = np.array([True, True, True, True, False, True, True, True])
+    axes = risk_coverage_figure(np.linspace(0.9, 0.2, 8), right, None, "a run, test").axes[0]
+    assert axes.get_ylim()[1] >= 20 > 1.35 * 12.5  # one of the five surest is wrong
+
+
 def test_nothing_scaled_is_one_panel():
     confidence, right = answers()
     figure = reliability_figure(confidence, confidence, right, 1.0, "a run, test")
