@@ -146,7 +146,7 @@ def build(node: Any, *arguments: Any, **extra: Any) -> Any:
         why = error.__cause__
         if isinstance(why, TypeError) and "argument" in str(why):
             raise OptionError(
-                f"{node.get('_target_')}: {why}. An option must be a parameter that the class takes; "
+                f"{node.get('_target_')}: {why}. An option must be a parameter the class takes; "
                 "its YAML under conf/ lists them all. One of an experiment goes by ~GROUP.KEY."
             ) from error
         if isinstance(why, (TypeError, ValueError)) or type(why).__name__ == _LIGHTNINGS:
