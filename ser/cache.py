@@ -34,7 +34,8 @@ from ser.shards import FeatureStore, sweep, write_shard, write_whole
 _log = logging.getLogger(__name__)
 
 _COMMIT_S = 5.0
-"""A shard is written at least this often: what a killed run can lose."""
+"""A shard is written after the first chunk that ends so long after the last one was: with the
+chunks that are being computed, what a killed run can lose."""
 _COMMIT_BYTES = 64 * 2**20
 """... or when it holds this much: what a run keeps in memory."""
 _CHUNK_S = 30.0
@@ -152,12 +153,13 @@ def _fill(folder: Path, feature: Feature, clips: list[Clip], workers: int, progr
     try:
         with bar:
             task = bar.add_task(folder.name, total=len(clips))
-            for clip, values in _extract(feature, clips, workers):
-                # a copy: what a worker made lies among the large arrays that it has freed, and
-                # keeps the system from having them back (450 KB a clip of MFCC)
-                shard[clip.sha256] = values.copy()
-                bar.advance(task)
-                size += values.nbytes
+            for chunk, features in _extract(feature, clips, workers):
+                for clip, values in zip(chunk, features, strict=True):
+                    # a copy: what a worker made lies among the large arrays that it has freed, and
+                    # keeps the system from having them back (450 KB a clip of MFCC)
+                    shard[clip.sha256] = values.copy()
+                    size += values.nbytes
+                bar.advance(task, len(chunk))
                 if size > _COMMIT_BYTES or time.monotonic() - started > _COMMIT_S:
                     write_shard(folder, shard)
                     shard, size, started = {}, 0, time.monotonic()
@@ -167,8 +169,10 @@ def _fill(folder: Path, feature: Feature, clips: list[Clip], workers: int, progr
             write_shard(folder, shard)
 
 
-def _extract(feature: Feature, clips: list[Clip], workers: int) -> Iterator[tuple[Clip, Array]]:
-    """Clips with their features, longest first; a few chunks ahead of the consumer at most."""
+def _extract(
+    feature: Feature, clips: list[Clip], workers: int
+) -> Iterator[tuple[list[Clip], list[Array]]]:
+    """Chunks with their features, longest first; a few chunks ahead of the consumer at most."""
     chunks = iter(_chunks(sorted(clips, key=lambda clip: (-clip.duration_s, clip.sha256))))
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     threads = torch.get_num_threads()
@@ -180,7 +184,7 @@ def _extract(feature: Feature, clips: list[Clip], workers: int) -> Iterator[tupl
             if not pending:
                 return
             chunk, future = pending.popleft()
-            yield from zip(chunk, future.result(), strict=True)
+            yield chunk, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

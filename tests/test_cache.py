@@ -185,6 +185,18 @@ def _wait_for(feature: Doubled, n_clips: int) -> None:
         time.sleep(0.01)
 
 
+def test_all_clips_of_a_slow_chunk_are_written_once_it_is_done(
+    tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between two chunks lost all clips but the first of a chunk longer than _COMMIT_S."""
+    monkeypatch.setattr(cache_module, "_COMMIT_S", 0.0)
+    feature = Doubled(tmp_path / "log")
+    FeatureCache(tmp_path).ensure(feature, clips, workers=1, progress=False)
+    indices = list(FeatureCache(tmp_path).folder_of(feature).glob("*.json"))
+    entries = [json.loads(index.read_bytes().partition(b"\n")[2])["entries"] for index in indices]
+    assert [len(clips) for clips in entries] == [2] * (N_CLIPS // 2)
+
+
 def test_what_a_killed_run_finished_is_kept(tmp_path: Path, clips: list[Clip]) -> None:
     slow = Doubled(tmp_path / "log", delay_s=0.2)
     process = _start(tmp_path, slow, clips)
