@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ser.corpora import CORPORA, find_corpora
 from ser.corpora.base import Corpus, Published, Utterance
-from ser.corpora.files import audio_files
+from ser.corpora.files import audio_files, on_one_line
 from ser.corpora.folder import Folder
 from ser.errors import SerError
 from ser.labels import NATIVE, classes_of
@@ -135,7 +135,7 @@ def render(report: Report) -> RenderableType:
     """Tables of one report, for a terminal."""
     problems = Text()
     for path, reason in report.problems:
-        problems.append(f"  {path}\n", style="bold")
+        problems.append(f"  {on_one_line(str(path))}\n", style="bold")
         problems.append(f"    {reason}\n")
     head = (
         f"{report.title} in {report.root} ({report.licence})\n"

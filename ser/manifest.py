@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora.base import Corpus, Listing, Problem, Utterance
+from ser.corpora.files import on_one_line
 from ser.errors import SerError
 from ser.probe import Probe
 from ser.probe_cache import ProbeCache
@@ -266,7 +267,7 @@ def _name(problems: pd.DataFrame) -> str:
         shown = group.head(_SHOWN)
         files = ", ".join(
             path if shared else f"{path} ({reason.partition(':')[2].strip()})"
-            for path, reason in zip(shown["path"], shown["problem"], strict=True)
+            for path, reason in zip(shown["path"].map(on_one_line), shown["problem"], strict=True)
         )
         more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
         clauses.append(f"{head} ({len(group)} file{'s' * (len(group) > 1)}: {files}{more})")

@@ -42,11 +42,15 @@ _OPEN_SIZE = 0xFFFFFFFF
 
 
 class UnusableError(SerError):
-    """An audio file that cannot be used. `problem` begins with a word for its kind."""
+    """An audio file that cannot be used. `problem` begins with a word for its kind.
+
+    `path` can be written into a table: bytes that are not UTF-8 stand in it as `\\udcff`.
+    """
 
     def __init__(self, path: Path, kind: str, why: str) -> None:
         name = str(path).encode(errors="backslashreplace").decode()  # it may not be UTF-8
         super().__init__(f"{name}: {why}.")
+        self.path = Path(name)
         self.problem = f"{kind}: {why}"
 
 

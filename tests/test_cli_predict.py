@@ -220,7 +220,7 @@ def test_what_cannot_be_read_in_a_folder_is_an_error(capsys, project, run, monke
     told = capsys.readouterr()
     assert told.out == f"sad         0.70  {clip}\n"
     locked, name, gone, long = told.err.splitlines()
-    assert locked.startswith("error: calls/locked: cannot be listed (Permission denied). Make")
+    assert locked.startswith("error: calls/locked: cannot be listed (Permission denied); make")
     assert name.endswith(".wav: its name is not UTF-8: rename it.")
     assert gone.startswith("error: calls/gone.wav: a link to nowhere, which does not exist")
     assert "xxx: cannot be opened (File name too long)" in long

@@ -146,10 +146,11 @@ class Corpus(ABC):
         """
         if not self.root.is_dir():
             raise self.missing("there is no such folder")
-        paths = list(audio_files(self.root))
-        if not paths:
+        problems: list[Problem] = []
+        paths = list(audio_files(self.root, lambda e: problems.append(Problem(e.path, e.problem))))
+        if not paths and not problems:
             raise self.missing(f"it holds no audio ({', '.join(AUDIO_SUFFIXES)})")
-        return self.collect(self.read(path) for path in paths)
+        return self.collect([*problems, *(self.read(path) for path in paths)])
 
     def read(self, path: Path) -> Utterance | Problem | None:
         """What `parse` gives; an error of its author's names the file."""

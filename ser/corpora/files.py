@@ -1,14 +1,11 @@
 """The audio files of a folder, and what else lies there."""
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ser.errors import SerError
 from ser.probe import NOT_UTF8, UnusableError, is_utf8
-
-_log = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (
     ".wav", ".flac", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64",
@@ -23,13 +20,9 @@ _SHOWN = 3
 """Names of files that are passed over."""
 
 
-def _warn(error: SerError) -> None:
-    _log.warning("%s", error)
-
-
 def audio_files(
     folder: Path,
-    on_error: Callable[[SerError], None] = _warn,
+    on_error: Callable[[UnusableError], object] = lambda error: None,
     pass_over: Callable[[Path], object] = lambda path: None,
 ) -> Iterator[Path]:
     """Every audio file under a folder, sorted; AppleDouble and other hidden names are no audio.
@@ -50,15 +43,15 @@ def audio_files(
 
 def _files(
     folder: Path,
-    on_error: Callable[[SerError], None],
+    on_error: Callable[[UnusableError], object],
     pass_over: Callable[[Path], object],
     above: tuple[Path, ...] = (),
 ) -> Iterator[Path]:
     """Whatever is no folder and not hidden; `above` has where the links on the way here lie."""
 
     def refuse(error: OSError) -> None:
-        fix = "Make it readable, or leave it out."
-        on_error(SerError(f"{error.filename}: cannot be listed ({error.strerror}). {fix}"))
+        why = f"cannot be listed ({error.strerror}); make it readable, or leave it out"
+        on_error(UnusableError(Path(error.filename), "unreadable", why))
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]

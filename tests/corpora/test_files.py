@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import synthetic
 
@@ -5,6 +7,8 @@ from ser.check import corpora_at
 from ser.corpora import CORPORA
 from ser.corpora.files import audio_files
 from ser.corpora.folder import Folder
+from ser.errors import SerError
+from ser.manifest import build_manifest
 
 
 @pytest.fixture
@@ -67,3 +71,38 @@ def test_a_link_as_the_folder_itself_is_entered(disks):
     (disks / "link").symlink_to(disks / "here")
     (disks / "here" / "sad" / "back").symlink_to(disks / "link")
     assert listed(disks / "link") == (["sad/ann/1.wav"], ["sad/back"])
+
+
+def test_names_that_are_not_utf_8_and_locked_folders_are_problems(tmp_path, caplog, monkeypatch):
+    """They were a line of their own: in no count, and strict=true did not mind them."""
+    synthetic.write_corpus("emodb", tmp_path)
+    corpus = CORPORA["emodb"](tmp_path)
+    bad, locked = tmp_path / os.fsdecode(b"caf\xe9.wav"), tmp_path / "locked"
+    bad.touch()
+    locked.mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path) == str(locked):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    table = build_manifest([corpus], tmp_path / "cache")
+    problems = table.loc[table["problem"] != "", ["path", "problem"]]
+    assert dict(problems.itertuples(index=False)) == {
+        f"{tmp_path}/caf\\udce9.wav": "unreadable: its name is not UTF-8: rename it",
+        str(locked): "unreadable: cannot be listed (Permission denied); make it readable, or leave "
+        "it out",
+    }
+    assert "manifest: 2 problem files left out" in caplog.text
+    with pytest.raises(SerError, match=r"2 files of emodb .*not UTF-8.*cannot be listed"):
+        build_manifest([corpus], tmp_path / "cache", strict=True)
+
+
+def test_a_line_feed_in_a_name_stays_on_its_line(tmp_path, caplog):
+    synthetic.write_corpus("emodb", tmp_path)
+    corpus = CORPORA["emodb"](tmp_path)
+    (tmp_path / "a\nb.wav").touch()
+    build_manifest([corpus], tmp_path / "cache")
+    assert r"a\nb.wav" in caplog.text and "a\nb.wav" not in caplog.text
