@@ -151,7 +151,7 @@ def _resume(asked: DictConfig, tracker: Tracker, moved: bool) -> float:
         check_front_end(folder.last, load_checkpoint(folder.last)["ser"], job.features)
     _check_same_speech(folder, tracker, state["run_id"], job.material)
     if moved:
-        OmegaConf.save(cfg, folder.config)
+        write_text(folder.config, OmegaConf.to_yaml(cfg))
     log.info("resuming %s", folder.path)
     return _work(job, folder, tracker, state["run_id"])
 

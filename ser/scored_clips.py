@@ -11,7 +11,7 @@ from ser.assemble import HASH_DIGITS, material_of_run, speech_of
 from ser.errors import SerError
 from ser.labels import map_emotion
 from ser.report import counted
-from ser.run_folder import RunFolder
+from ser.run_folder import RunFolder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def own_clips(cfg: DictConfig, folder: RunFolder | None, card: dict[str, Any]) -
         )
     own, material = material_of_run(folder, card["split_hash"], cfg.dataset_root)
     if cfg.dataset_root is not None:
-        OmegaConf.save(own, folder.config)  # `ser explain` finds it there, too
+        write_text(folder.config, OmegaConf.to_yaml(own))  # `ser explain` finds it there, too
     ids = material.split.parts[cfg.part]
     table = material.speech.table
     title = f"{folder.path.name}, {cfg.part}"

@@ -170,8 +170,12 @@ def test_a_run_whose_speech_was_moved_is_scored_and_explained_where_it_lies_now(
         with pytest.raises(SerError, match=r"not where it lay.* dataset_root=FOLDER"):
             rewrite_card(run)
         words.append(f"dataset_root={moved / 'ravdess'}")
+        before = run.config.read_text()
+        (run.path / "same").hardlink_to(run.config)
         uar = evaluate(compose("evaluate", words), words)
         assert uar == run.metrics()["test/uar"]
+        assert (run.path / "same").read_text() == before  # replaced as a whole: a disk may be full
+        assert str(moved) in run.config.read_text()
         evaluate(compose("evaluate", words[:2]), words[:2])  # the run knows it now
         assert rewrite_card(run).is_file()
     finally:
