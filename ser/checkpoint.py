@@ -4,7 +4,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -24,7 +24,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         part = target.with_name(f"{target.name}.{os.getpid()}.part")
         try:
             with part.open("wb") as stream:
-                torch.save(checkpoint, stream)
+                _save(checkpoint, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             part.replace(target)
@@ -36,6 +36,16 @@ class SafeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Tensors and plain values only, whatever the caller asks for."""
         return load_checkpoint(Path(path), map_location or "cpu")
+
+
+def _save(checkpoint: dict[str, Any], stream: BinaryIO) -> None:
+    """torch.save, which raises an error of its own over that of a full disk."""
+    try:
+        torch.save(checkpoint, stream)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:

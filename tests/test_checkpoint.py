@@ -1,6 +1,7 @@
 """Checkpoints: replaced whole, and read without executing what a file may carry."""
 
 import pickle
+import resource
 import zipfile
 from pathlib import Path
 
@@ -146,3 +147,16 @@ def test_a_foreign_checkpoint_is_named_as_such(tmp_path, content):
     path = tmp_path / "foreign.ckpt"
     torch.save(content, path)
     assert "is not a checkpoint of this project: the entry `ser`" in refused(path)
+
+
+def test_what_the_disk_says_is_not_hidden_by_an_error_of_torch(written: Path) -> None:
+    """A full disk was torch's `unexpected pos`; a limit on file sizes stands for it here."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            SafeCheckpointIO().save_checkpoint({"weight": torch.zeros(50_000)}, written)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_checkpoint(written)["ser"] == OURS["ser"]
+    assert [path.name for path in written.parent.iterdir()] == ["best.ckpt"]
