@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ser.errors import SerError
+from ser.whole_files import replacing
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -21,15 +22,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Write beside the target, flush, rename: the old file stays whole, come what may."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as stream:
-                _save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(target) as part, part.open("wb") as stream:
+            _save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None

@@ -1,5 +1,6 @@
 """What a user is told of an error: of ours, and of those that others raise at the user's doing."""
 
+import tempfile
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,15 +16,19 @@ from ser.errors import FULL, REFUSED, SerError
 _MLFLOWS = {"MlflowException", "DatabaseError"}  # its own, SQLAlchemy's: slow to import
 _OF_THE_DATABASE = ("sqlite3.", "database schema", "Run with id=")
 _FULL_DISK = (
-    "no space is left on its disk, or on that of the cache. Free some and go on: sweep.py by the "
-    "same command, train.py with resume= and the run folder."
+    "Free some, or name folders on another disk, and give the same command again; a training that "
+    "had begun is gone on with by train.py resume= and its run folder."
 )
 
 
 def mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
     """What the user is told of an error; None where it is none of theirs."""
     if _is_full_disk(error):
-        return SerError(f"{cfg.runs_root}: {_FULL_DISK}")
+        at = getattr(error, "filename", None)  # of what we write ourselves
+        others = "" if at else f", or on that of {tempfile.gettempdir()}"
+        return SerError(
+            f"{at or cfg.runs_root}: no space is left on its disk{others}. {_FULL_DISK}"
+        )
     if isinstance(error, OSError) and error.errno in REFUSED:
         return _unwritable(error, cfg)
     mlflows = any(kind.__name__ in _MLFLOWS for kind in type(error).__mro__)

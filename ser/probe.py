@@ -42,10 +42,7 @@ _OPEN_SIZE = 0xFFFFFFFF
 
 
 class UnusableError(SerError):
-    """An audio file that cannot be used. `problem` begins with a word for its kind.
-
-    `path` can be written into a table: bytes that are not UTF-8 stand in it as `\\udcff`.
-    """
+    """An audio file that cannot be used: `path` in UTF-8, and `problem`, after its kind."""
 
     def __init__(self, path: Path, kind: str, why: str) -> None:
         name = str(path).encode(errors="backslashreplace").decode()  # it may not be UTF-8

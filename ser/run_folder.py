@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from ser.errors import SerError
 from ser.tables import DAMAGED, read_table
+from ser.whole_files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -232,6 +232,5 @@ def remove_parts(folder: Path, of: str = "*") -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a small file as a whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

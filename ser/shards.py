@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ser.features.base import Array
+from ser.whole_files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -161,12 +162,10 @@ def _check_data(shard: Path, checksum: int) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write so that the path holds either nothing or all, even after a power cut."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with partial.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -1,10 +1,11 @@
 """Tables on disk: Parquet files written whole or not at all, and verified when they are read."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 import pyarrow
+
+from ser.whole_files import replacing
 
 DAMAGED = (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException)
 """What a damaged file raises: each came of one flipped bit, ValueError for text and JSON."""
@@ -17,9 +18,5 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Replace the file as a whole, each page with its checksum."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         table.to_parquet(part, index=False, write_page_checksum=True)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""Files that are replaced as a whole: a kill or a full disk leaves the old one, or the new one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ser.errors import FULL
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to be written, which takes its place in the end.
+
+    Nothing is left of it where that fails, but for what a kill leaves (`*.part`). The error of a
+    full disk names `path`: the system's own names no file.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        if error.errno in FULL:
+            error.filename = str(path)
+        raise
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,31 @@
+"""Files are replaced as a whole, or stay; what fails says of which file."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ser.checkpoint import SafeCheckpointIO
+from ser.run_folder import write_text
+from ser.shards import write_whole
+from ser.tables import write_table
+
+WRITERS = {
+    "text": lambda path: write_text(path, "new"),
+    "shard": lambda path: write_whole(path, b"new"),
+    "table": lambda path: write_table(pd.DataFrame({"a": [1]}), path),
+    "checkpoint": lambda path: SafeCheckpointIO().save_checkpoint({"a": 1}, path),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to stand for a full disk")
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_leaves_the_old_file_alone_and_is_said_of_it(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "kept"
+    path.write_text("old")
+    (tmp_path / f"kept.{os.getpid()}.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="space") as caught:
+        WRITERS[kind](path)
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
