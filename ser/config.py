@@ -17,25 +17,23 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ser.errors import INTERRUPTED, MISTAKE, OptionError, SerError
+from ser.errors import FULL, INTERRUPTED, MISTAKE, OptionError, SerError
 from ser.mistakes import mistake_of
 from ser.options import check_targets, check_values, explained
 
 log = logging.getLogger(__name__)
-
 CONF = Path(__file__).resolve().parent.parent / "conf"
 DEFAULT_ENCODER, DEMO_ENCODER = "wav2vec2_base", "tiny"
 
-# Threads of a parallel loop soon sleep at its end in place of spinning: with two runs on two cores,
-# spinning made a training step 10 times slower (docs/log.md). Read when torch is imported.
+# Threads of a parallel loop soon sleep at its end: with two runs on two cores, spinning made a
+# training step 10 times slower (docs/log.md). Read when torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed, up to 2 GiB, in place of handing it back to the system.
 
-    The memory of a training step's tensors, freed at its end, is otherwise fetched again page by
-    page in the next: 40 % of TIM-Net's processor time. Elsewhere than on glibc nothing happens.
+    What a training step frees at its end is else fetched anew, 40 % of TIM-Net's processor time.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -90,8 +88,13 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # of `--help | head`
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and error.errno not in FULL:
+            raise  # a broken pipe is of `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno in FULL:
+            tell(SerError("no space is left on the disk of what is printed. Free some."))
+            sys.exit(MISTAKE)
     except HydraException as error:
         if isinstance(error, InstantiationException):
             raise

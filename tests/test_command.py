@@ -6,6 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from ser.errors import INTERRUPTED
 
 SCRIPT = """
@@ -76,6 +78,19 @@ def test_a_full_disk_is_named_and_other_errors_of_the_system_are_not_hidden(tmp_
         assert (f"or on that of {tempfile.gettempdir()}" in done.stderr) is (seed == 3)
     done = run_script(tmp_path, f"seed={errno.EACCES}")
     assert done.returncode == 1 and "of the system: '/best.ckpt'" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to stand for a full disk")
+@pytest.mark.parametrize("word", ["--help", "seed=0"])
+def test_a_full_disk_under_what_is_printed_is_told(tmp_path, word):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, str(script), word, f"runs_root={tmp_path}"]
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("\nerror: ") and "Traceback" not in done.stderr
+    assert "no space is left" in done.stderr and done.stderr.count("\n") == 2
 
 
 def test_a_folder_that_cannot_be_written_and_a_store_that_mlflow_refuses_are_named(tmp_path):
