@@ -181,8 +181,9 @@ def _check_numbers(cfg: DictConfig) -> None:
     }
     for group in ("model", "augment"):
         for key in _keys(cfg[group], f"{group}."):
-            if least_and_most := _BOUNDS.get(key.rpartition(".")[2]):
-                bounds[key] = (OmegaConf.select(cfg, key), *least_and_most)
+            value, least_and_most = OmegaConf.select(cfg, key), _BOUNDS.get(key.rpartition(".")[2])
+            if least_and_most and isinstance(value, int | float):  # a model of one's own may differ
+                bounds[key] = (value, *least_and_most)
     for option, (value, least, most) in bounds.items():
         if value is not None and (isinstance(value, str) or not least <= value <= most):
             top = "" if most == math.inf else f" and {most} at most"

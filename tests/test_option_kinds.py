@@ -13,7 +13,7 @@ from ser.config import CONF, build, check
 from ser.errors import OptionError, SerError
 from ser.evaluate import evaluate
 from ser.explain import rewrite_card
-from ser.options import check_kinds
+from ser.options import check_kinds, check_values
 from ser.run import prepare
 from ser.run import train as train_run
 from ser.run_folder import RunFolder
@@ -86,6 +86,10 @@ def test_a_number_of_the_model_or_of_augment_that_cannot_be_is_refused_by_its_ke
     with pytest.raises(SerError) as caught:
         check(compose("train", ["dataset=demo", *words.split()]))
     assert str(caught.value).startswith(f"{words.split()[-1]}: it must be ")
+
+
+def test_options_of_a_model_of_ones_own_may_be_lists_by_the_same_names(hydra_ready):
+    check_values(compose("train", ["dataset=demo", "model=chance", "+model.channels=[8,16]"]))
 
 
 @pytest.mark.parametrize("name", OPTIONS["experiment"])
