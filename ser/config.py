@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ser.errors import FULL, INTERRUPTED, MISTAKE, OptionError, SerError
 from ser.mistakes import mistake_of
-from ser.options import check_targets, check_values, explained
+from ser.options import check_targets, check_values, explained, from_home
 
 log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -102,20 +102,6 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
         sys.exit(MISTAKE)
     if _failed:
         sys.exit(MISTAKE)
-
-
-def from_home(cfg: DictConfig) -> None:
-    """Put the home folder in place of a leading ~, in place: shells leave one after `=` alone."""
-    for key in _PATHS:
-        value = OmegaConf.select(cfg, key, throw_on_missing=False)
-        if isinstance(value, str) and value.startswith("~"):
-            OmegaConf.update(cfg, key, os.path.expanduser(value))
-
-
-_PATHS = (
-    "data_root", "cache_root", "runs_root", "dataset.root", "dataset_root", "encoder.path",
-    "encoder_path",
-)  # fmt: skip
 
 
 def given_overrides() -> list[str]:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ from ser.errors import OptionError, SerError
 
 MONITORED = ("val/uar", "val/war", "val/macro_f1", "val/loss")
 _WORDS_TOO = ("devices", "enrolment")  # numbers that may be `auto` or `all`
+_PATHS = (
+    "data_root", "cache_root", "runs_root", "dataset.root", "dataset_root", "encoder.path",
+    "encoder_path",
+)  # fmt: skip
 _BOUNDS = {  # least and most of options of a model and of augment, wherever they stand in it
     "tim_share": (0, 1), "ridge_share": (0, 1), "lora_dropout": (0, 1), "head_dropout": (0, 1),
     "input_dropout": (0, 0.99), "lr_factor": (0, math.inf),
@@ -118,6 +123,14 @@ def _keys(node: DictConfig, above: str = "") -> Iterator[str]:
         below = node._get_node(key)
         if isinstance(below, DictConfig):
             yield from _keys(below, f"{above}{key}.")
+
+
+def from_home(cfg: DictConfig) -> None:
+    """Put the home folder in place of a leading ~, in place: shells leave one after `=` alone."""
+    for key in _PATHS:
+        value = OmegaConf.select(cfg, key, throw_on_missing=False)
+        if isinstance(value, str) and value.startswith("~"):
+            OmegaConf.update(cfg, key, os.path.expanduser(value))
 
 
 def check_values(cfg: DictConfig) -> None:
