@@ -73,26 +73,27 @@ def ours(
     optimizer = torch.optim.AdamW(trained, LR, fused=True)
     order = np.argsort([len(clip) for clip in clips])
 
-    def step(rows: torch.Tensor) -> None:
+    def batch_of(rows: torch.Tensor) -> Batch:
         waveform, length = pad([clips[int(row)] for row in rows])
-        target = rows.to(device) % EMOTIONS
-        waveform, length = waveform.to(device), length.to(device)
-        batch = Batch(rows, target, waveform=waveform, waveform_length=length)
+        target = (rows % EMOTIONS).to(device)
+        return Batch(rows, target, waveform=waveform.to(device), waveform_length=length.to(device))
+
+    def step(rows: torch.Tensor) -> None:
+        batch = batch_of(rows)
         with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             every = model.training_logits(batch)[1:]
-            loss = torch.stack([F.cross_entropy(y.float(), target) for y in every]).mean()
+            loss = torch.stack([F.cross_entropy(y.float(), batch.target) for y in every]).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
 
     def run() -> None:
-        assert model.frozen_part is not None
-        model.frozen_part.start()
+        parts = torch.from_numpy(order).split(size)
+        model.fit(lambda: map(batch_of, parts))  # the statistics, and what is frozen once a clip
         for epoch in range(epochs):
-            starts = range(0, len(clips), size)
-            for start in np.random.default_rng(epoch).permutation(starts):
-                step(torch.from_numpy(order[start : start + size]))
+            for part in np.random.default_rng(epoch).permutation(len(parts)):
+                step(parts[part])
 
     return run
 
@@ -174,8 +175,9 @@ def main() -> None:
     steps = -(-given.clips // given.batch)
     parts.append(
         f"A run of {given.epochs} epochs of {steps} steps of {given.batch} clips: forward, "
-        "backward, AdamW. Ours runs the frozen part of lora and last_n once a clip, within the "
-        "time given, and without the dropout that the Trainer's has; all of full is trained."
+        "backward, AdamW. Ours takes the statistics of every layer beforehand, within the time "
+        "given, where it runs the frozen part of lora and last_n once a clip, without the dropout "
+        "that the Trainer's has; all of full is trained."
     )
     packages = "torch transformers accelerate peft"
     publish("finetune", "Fine-tuning", parts, given, packages)
