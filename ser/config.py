@@ -88,6 +88,11 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except HydraException as error:
+        if isinstance(error, InstantiationException):
+            raise
+        tell(explained(error, CONF, config_name))
+        sys.exit(MISTAKE)
     except OSError as error:
         if not isinstance(error, BrokenPipeError) and error.errno not in FULL:
             raise  # a broken pipe is of `--help | head`
@@ -95,11 +100,6 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
         if error.errno in FULL:
             tell(SerError("no space is left on the disk of what is printed. Free some."))
             sys.exit(MISTAKE)
-    except HydraException as error:
-        if isinstance(error, InstantiationException):
-            raise
-        tell(explained(error, CONF, config_name))
-        sys.exit(MISTAKE)
     if _failed:
         sys.exit(MISTAKE)
 
