@@ -1,5 +1,6 @@
 """What the scripts share: composing, checking and building from the configuration."""
 
+import _thread
 import ctypes
 import functools
 import logging
@@ -7,6 +8,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -83,6 +85,7 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
     """Run a script to its exit status; Hydra raises what it refuses, and leaves the words to us."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that MLflow hears of it, too
+    sys.unraisablehook = _heard_later
     try:
         script()
         sys.stdout.flush()
@@ -102,6 +105,14 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
             sys.exit(MISTAKE)
     if _failed:
         sys.exit(MISTAKE)
+
+
+def _heard_later(lost: Any) -> None:
+    """A Ctrl-C in a callback of Python's own, as of a weak reference, is lost there: come again."""
+    if lost.exc_type is KeyboardInterrupt:
+        threading.Timer(0.1, _thread.interrupt_main, [signal.SIGTERM]).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def given_overrides() -> list[str]:

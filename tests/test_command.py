@@ -11,7 +11,7 @@ import pytest
 from ser.errors import INTERRUPTED
 
 SCRIPT = """
-import os, signal
+import os, signal, time
 from ser.config import command, given_overrides
 from ser.errors import SerError
 
@@ -37,6 +37,15 @@ def main(cfg):
     if cfg.seed == 15:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            print("told MLflow")
+    if cfg.seed == 16:
+        class Late:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+        Late()
+        try:
+            time.sleep(30)
         finally:
             print("told MLflow")
     if cfg.seed in (8, 9):
@@ -107,8 +116,9 @@ def test_a_folder_that_cannot_be_written_and_a_store_that_mlflow_refuses_are_nam
     assert run_script(tmp_path, "seed=5").returncode == 1  # not the user's choice: not hidden
 
 
-def test_a_request_to_end_is_heard_as_ctrl_c_is(tmp_path):
-    done = run_script(tmp_path, "seed=15")
+@pytest.mark.parametrize("where", ["seed=15", "seed=16"], ids=["code", "destructor"])
+def test_a_request_to_end_is_heard_as_ctrl_c_is(tmp_path, where):
+    done = run_script(tmp_path, where)
     assert done.returncode == INTERRUPTED and "Traceback" not in done.stderr
     assert done.stdout.endswith("told MLflow\n")
 
