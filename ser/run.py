@@ -171,14 +171,16 @@ def _check_same_speech(
 def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
     """Features, training and scoring, inside the claimed folder; the MLflow run ends as it went."""
     try:
-        with folder.claimed(), tracker.running(run_id):
-            metrics = _train_or_fail(job, folder, tracker.logger(run_id))
-            tracker.log_metrics(run_id, metrics)
-            tracker.describe(run_id, headline(metrics))
-            folder.write_metrics(metrics)
-            write_model_card(job.cfg, job.material, job.model, job.features, folder, metrics)
-            folder.set_state(status="finished")
-            tracker.log_folder(run_id, folder.path)
+        with folder.claimed():
+            with tracker.running(run_id):
+                metrics = _train_or_fail(job, folder, tracker.logger(run_id))
+                tracker.log_metrics(run_id, metrics)
+                tracker.describe(run_id, headline(metrics))
+                folder.write_metrics(metrics)
+                write_model_card(job.cfg, job.material, job.model, job.features, folder, metrics)
+                folder.set_state(status="finished", in_mlflow=False)
+                tracker.log_folder(run_id, folder.path)
+            folder.set_state(in_mlflow=True)
     except KeyboardInterrupt:
         log.warning("interrupted; go on with: python train.py resume=%s", folder.path)
         raise

@@ -216,21 +216,20 @@ def _runs(runs: Path) -> Iterator[tuple[RunFolder, dict[str, Any]]]:
 
 
 def _last(runs: Path, finished: bool) -> RunFolder:
-    """The newest that has finished, or that was cut off; one that failed at once is neither."""
+    """The newest that has finished, or that was cut off; one that failed at once is neither.
+
+    One that was cut off while MLflow got its copy has finished, and may be gone on with.
+    """
     for folder, state in _runs(runs):
-        if state["status"] == ("finished" if finished else "running"):
+        whole, lacks = state["status"] == "finished", not state.get("in_mlflow", True)
+        if whole if finished else state["status"] == "running" or (whole and lacks):
             return folder
     kind = "finished" if finished else "been cut off"
     raise SerError(f"`last`: no run under {runs} has {kind}. Give a run folder or a run id.")
 
 
 def remove_parts(folder: Path, of: str = "*") -> None:
-    """Remove what a killed command half wrote in a folder, or of one file in it."""
-    for left in folder.glob(f"{of}.part"):
-        left.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a small file as a whole."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+    """Remove what a killed command half wrote in a folder and its figures, or of one file there."""
+    for place in (folder, folder / "figures"):
+        for left in place.glob(f"{of}.part"):
+            left.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Runs that are cut off and gone on with, and the second training on train and validation."""
 
+import errno
 import json
 import os
 import signal
@@ -18,7 +19,8 @@ from pipeline_runs import ROOT, TIM, composed, options, run_script, train
 
 from ser.checkpoint import load_checkpoint
 from ser.errors import INTERRUPTED, SerError
-from ser.run_folder import RunFolder
+from ser.run_folder import RunFolder, find_run
+from ser.tracking import Tracker
 
 
 def test_a_killed_run_resumes_to_the_same_figures(project: Path, tim_run: RunFolder) -> None:
@@ -163,18 +165,28 @@ def _stop_in_training(
     return folder, subprocess.CompletedProcess(command, process.returncode, told)
 
 
-def test_a_run_killed_before_mlflow_knew_of_its_end_is_finished_there_by_a_resume(
-    project: Path, hydra_ready: None
+def test_a_run_cut_off_before_mlflow_had_its_copy_is_the_last_and_finished_there_by_a_resume(
+    project: Path, tmp_path: Path, hydra_ready: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ser.run import tracker_of
     from ser.run import train as train_run
 
-    run = train(project, *TIM, "trainer.max_epochs=1")
-    again = compose("train", options(project, f"resume={run.path}"))
+    root = f"runs_root={tmp_path}"
+
+    def full(self: Tracker, run_id: str, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Tracker, "log_folder", full)
+        train_run(compose("train", options(project, *TIM, root, "trainer.max_epochs=1")))
+    again = compose("train", options(project, root, "resume=last"))
+    run = find_run("last", tmp_path / "runs", finished=True)
     tracker, run_id = tracker_of(again), run.state()["run_id"]
-    tracker.reopen(run_id)
+    assert tracker.status(run_id) == "FAILED"
     assert train_run(again) == run.metrics()["best/uar"]
     assert tracker.status(run_id) == "FINISHED"
+    with pytest.raises(SerError, match="has been cut off"):
+        find_run("last", tmp_path / "runs", finished=False)
     kept = tracker.client.download_artifacts(run_id, "run.json")
     assert json.loads(Path(kept).read_text())["status"] == "finished"
 
