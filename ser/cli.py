@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ser.errors import FULL, INTERRUPTED, MISTAKE, REFUSED, SerError
+from ser.errors import INTERRUPTED, MISTAKE, SerError, is_full, of_the_disk
 
 if TYPE_CHECKING:
     from ser.predict import Answer, Recognizer
@@ -59,30 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `ser wrong RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        mistake = _of_the_disk(error)
+        mistake = of_the_disk(error)
         if mistake is None:
             raise
+        if is_full(error):  # what could not be printed would be tried again at Python's own end
+            sys.stdout = io.StringIO()
         _tell(mistake)
         sys.exit(MISTAKE)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
-
-
-def _of_the_disk(error: OSError) -> SerError | None:
-    """What the user is told of a disk or a folder; None where the error is none of theirs."""
-    if error.errno in FULL:
-        at = f"{error.filename}: " if error.filename else ""  # the system does not always say
-        return SerError(
-            f"{at}no space is left on the disk. Free some and run the same command again, or "
-            "name a folder on another disk."
-        )
-    if error.errno in REFUSED and error.filename:
-        return SerError(
-            f"{error.filename} cannot be opened or written ({error.strerror}). Make it "
-            "accessible, or name another folder or file."
-        )
-    return None
 
 
 def _tell(error: SerError) -> None:

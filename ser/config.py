@@ -1,14 +1,11 @@
 """What the scripts share: composing, checking and building from the configuration."""
 
-import _thread
 import ctypes
 import functools
 import logging
 import os
 import platform
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +16,7 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from ser.endings import hear
 from ser.errors import FULL, INTERRUPTED, MISTAKE, OptionError, SerError
 from ser.mistakes import mistake_of
 from ser.options import check_targets, check_values, explained, from_home
@@ -84,8 +82,7 @@ def command(config_name: str) -> Callable[[Job], Callable[[], None]]:
 def _run(script: Callable[[], Any], config_name: str) -> None:
     """Run a script to its exit status; Hydra raises what it refuses, and leaves the words to us."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that MLflow hears of it, too
-    sys.unraisablehook = _heard_later
+    hear()
     try:
         script()
         sys.stdout.flush()
@@ -101,18 +98,10 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
             raise  # a broken pipe is of `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno in FULL:
-            tell(SerError("no space is left on the disk of what is printed. Free some."))
+            tell(SerError("what is printed: no space is left on its disk. Free some."))
             sys.exit(MISTAKE)
     if _failed:
         sys.exit(MISTAKE)
-
-
-def _heard_later(lost: Any) -> None:
-    """A Ctrl-C in a callback of Python's own, as of a weak reference, is lost there: come again."""
-    if lost.exc_type is KeyboardInterrupt:
-        threading.Timer(0.1, _thread.interrupt_main, [signal.SIGTERM]).start()
-    else:
-        sys.__unraisablehook__(lost)
 
 
 def given_overrides() -> list[str]:

@@ -30,6 +30,7 @@ from ser.run import tracker_of
 from ser.run_folder import RunFolder, find_run, remove_parts, without_moment
 from ser.scored_clips import ScoredClips, other_clips, own_clips
 from ser.scoring import figures_of, predict_clips, write_predictions
+from ser.whole_files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,9 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     _tell_of_replaced(target, predictions)
     short = without_moment(title)  # as in the figures of training
     write_predictions(target.path, predictions, recognizer.classes, short, recognizer.abstain_below)
-    with (target.path / "report.txt").open("a", encoding="utf-8") as report:
-        report.writelines(f"\n{note.text}\n" for note in clips.notes)
+    report = target.path / "report.txt"
+    notes = "".join(f"\n{note.text}\n" for note in clips.notes)
+    write_text(report, report.read_text(encoding="utf-8") + notes)
     target.write_metrics(metrics)
     if cfg.robustness is not None:
         target = _robustness_folder(target)

@@ -38,8 +38,9 @@ from ser.plots import layer_weights_figure, recall_figure, scale_weights_figure
 from ser.predict import Recognizer
 from ser.recognizer import load_recognizer
 from ser.report import clips_and_speakers
-from ser.run_folder import RunFolder, remove_parts, without_moment, write_text
+from ser.run_folder import RunFolder, remove_parts, without_moment
 from ser.saliency import saliency_of
+from ser.whole_files import save_figure, write_text
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def explain_clip(folder: RunFolder, clip: Path, *, encoder_path: str | None = No
         },
     )
     path = run.out / _figure_name(clip)
-    figure.savefig(path)
+    save_figure(figure, path)
     return [path, write_index(run.folder.path, run.out, run.name, None)]
 
 
@@ -180,7 +181,7 @@ def _draw_map(run: Explained, path: Path) -> None:
     if shared:
         log.info("%s: no panel for what all test clips share: %s", path.name, shared)
         title += f"\nall of {shared}"
-    map_figure(points, colourings, near.shape[1], title).savefig(path)
+    save_figure(map_figure(points, colourings, near.shape[1], title), path)
 
 
 def colourings_of(clips: pd.DataFrame, near: npt.NDArray[np.int64]) -> tuple[list[Colouring], str]:
@@ -240,7 +241,7 @@ def _draw_layers(run: Explained, path: Path) -> None:
     title = f"{run.name}: learned layer weights"
     if len(found) > 1:
         title += f" (bars: mean of {len(found)} heads)"
-    layer_weights_figure(shares, found[0].layers, title).savefig(path)
+    save_figure(layer_weights_figure(shares, found[0].layers, title), path)
 
 
 def _draw_scales(run: Explained, path: Path) -> None:
@@ -251,7 +252,7 @@ def _draw_scales(run: Explained, path: Path) -> None:
     (frames,) = [f for f in run.recognizer.features if f.stream == "frames"]
     weights = found[0].fusion.detach().cpu().tolist()
     title = f"{run.name}: learned weight of each temporal scale"
-    scale_weights_figure(weights, title, hop_ms(frames)).savefig(path)
+    save_figure(scale_weights_figure(weights, title, hop_ms(frames)), path)
 
 
 def hop_ms(feature: Feature) -> float:
@@ -287,7 +288,7 @@ def _draw_recall(
         told = sorted({f"{cfg.dataset.name}, {cfg.split.name}" for cfg in configs.values()})
         title = f"{len(configs)} runs of {'; '.join(told)}" + SYNTHETIC * run.synthetic
     clips = clips_and_speakers(pd.concat(predictions.values()).drop_duplicates("id"))
-    recall_figure(table, f"{title}: recall {where_tested(by_model)}, {clips}").savefig(path)
+    save_figure(recall_figure(table, f"{title}: recall {where_tested(by_model)}, {clips}"), path)
 
 
 def where_tested(by_model: Mapping[str, Sequence[pd.DataFrame]]) -> str:

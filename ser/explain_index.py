@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ser.embedding_map import NEIGHBOURS
-from ser.run_folder import write_text
+from ser.whole_files import write_text
 
 SKIPPED = "skipped.json"
 

@@ -20,6 +20,7 @@ from ser.models.base import EmotionModel
 from ser.run_folder import RunFolder
 from ser.scoring import hearing_ctrl_c, write_curves
 from ser.task import EmotionClassifier
+from ser.whole_files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def fit_again(
         _run(trainer, task, data, folder.again)
     done = load_weights(task, folder.again)
     history = pd.DataFrame(done["callbacks"]["History"]["rows"])
-    history.to_csv(folder.path / "history_again.csv", index=False)
+    write_text(folder.path / "history_again.csv", history.to_csv(index=False))
     task.model.take_calibration(first.model)
     return task
 

@@ -12,7 +12,9 @@ from ser.features import LogMel, Mfcc
 from ser.labels import classes_of
 from ser.manifest import build_manifest, usable
 from ser.report import clips_and_speakers
+from ser.run_folder import remove_parts
 from ser.speech_plots import SpeechPicture, balance_figure, durations_figure, speech_figure
+from ser.whole_files import save_figure
 
 SAMPLE_RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS, N_MFCC = 16_000, 1024, 256, 64, 20
 
@@ -52,7 +54,8 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
     paths = []
     for name, figure in figures.items():
         paths.append(out / f"{name}.png")
-        figure.savefig(paths[-1])
+        remove_parts(out, f"{name}.png.*")
+        save_figure(figure, paths[-1])
     return paths
 
 

@@ -1,6 +1,5 @@
 """What a user is told of an error: of ours, and of those that others raise at the user's doing."""
 
-import tempfile
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +10,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from ser.errors import FULL, REFUSED, SerError
+from ser.errors import REFUSED, SerError, full_place, is_full, refusal
 
 _MLFLOWS = {"MlflowException", "DatabaseError"}  # its own, SQLAlchemy's: slow to import
 _OF_THE_DATABASE = ("sqlite3.", "database schema", "Run with id=")
@@ -24,11 +23,7 @@ _FULL_DISK = (
 def mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
     """What the user is told of an error; None where it is none of theirs."""
     if _is_full_disk(error):
-        at = getattr(error, "filename", None)  # of what we write ourselves
-        others = "" if at else f", or on that of {tempfile.gettempdir()}"
-        return SerError(
-            f"{at or cfg.runs_root}: no space is left on its disk{others}. {_FULL_DISK}"
-        )
+        return SerError(f"{full_place(error, str(cfg.runs_root))}. {_FULL_DISK}")
     if isinstance(error, OSError) and error.errno in REFUSED:
         return _unwritable(error, cfg)
     mlflows = any(kind.__name__ in _MLFLOWS for kind in type(error).__mro__)
@@ -61,19 +56,26 @@ def mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
 
 
 def _unwritable(error: OSError, cfg: DictConfig) -> SerError | None:
-    """Where what cannot be written lies in a folder that the user chooses."""
-    at = Path(error.filename or "").absolute()
-    for key in ("runs_root", "cache_root"):
-        root = OmegaConf.select(cfg, key)
-        if root is not None and at.is_relative_to(Path(root).absolute()):
+    """Where what cannot be written lies in a place that the user chooses, or above it."""
+    if not error.filename:
+        return None
+    at = Path(error.filename).absolute()
+    for key, kind in {
+        "runs_root": "FOLDER",
+        "cache_root": "FOLDER",
+        "sweep.results": "FILE",
+    }.items():
+        chosen = OmegaConf.select(cfg, key)
+        place = Path(chosen or "").absolute()
+        if chosen is not None and (at.is_relative_to(place) or place.is_relative_to(at)):
             return SerError(
-                f"{key}={root}: {error.filename} cannot be written ({error.strerror}). Make it "
-                f"writable, or name another folder: {key}=FOLDER."
+                f"{key}={chosen}: {error.filename} cannot be written ({refusal(error)}). Make it "
+                f"writable, or name another: {key}={kind}."
             )
     return None
 
 
 def _is_full_disk(error: Exception) -> bool:
     """Of the system, or of SQLite in MLflow's words."""
-    full = isinstance(error, OSError) and error.errno in FULL
+    full = isinstance(error, OSError) and is_full(error)
     return full or "disk is full" in str(error)

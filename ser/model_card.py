@@ -30,8 +30,9 @@ from ser.features import Feature
 from ser.metrics import class_report, counts_of, macro_f1, split_groups, uar, war
 from ser.models.base import EmotionModel
 from ser.report import GROUP_LABELS, class_markdown, markdown
-from ser.run_folder import RunFolder, write_text
+from ser.run_folder import RunFolder
 from ser.statistics import FEW_SPEAKERS, LEVEL, draw_clips, interval_of, metric_draws
+from ser.whole_files import write_text
 
 CARD = "MODEL_CARD.md"
 

@@ -18,7 +18,7 @@ from ser.results_page import (
     title_of,
 )
 from ser.results_table import ALL, Results
-from ser.run_folder import write_text
+from ser.whole_files import save_figure, write_text
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,12 @@ def write_page(protocol: Protocol, results: Results, folder: Path) -> str:
     drawn = [name for name in PICTURES if (figures / name).is_file()]
     pictures = [f"![{PICTURES[name]}](figures/{name})" for name in drawn]
     page = "\n\n".join([section.rstrip(), *pictures]) + "\n"
-    results.figures.assign(command=protocol.command).to_csv(part / "results.csv", index=False)
-    results.folds.to_csv(part / "per_fold.csv", index=False)
-    results.tests.to_csv(part / "tests.csv", index=False)
-    (part / "results.tex").write_text(latex(protocol, results), encoding="utf-8")
-    (part / "results.md").write_text(page, encoding="utf-8")
+    figures_table = results.figures.assign(command=protocol.command)
+    write_text(part / "results.csv", figures_table.to_csv(index=False))
+    write_text(part / "per_fold.csv", results.folds.to_csv(index=False))
+    write_text(part / "tests.csv", results.tests.to_csv(index=False))
+    write_text(part / "results.tex", latex(protocol, results))
+    write_text(part / "results.md", page)
     _tell_replaced(folder / "results.md", protocol.command)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for path in (path for path in part.rglob("*") if path.is_file()):
@@ -124,18 +125,18 @@ def _write_figures(protocol: Protocol, results: Results, folder: Path) -> None:
     lines, told = _lines(protocol), f"{title}\n{clips_and_speakers(protocol.clips)}, "
     told += f"mean over {counted(len(protocol.seeds), 'seed')}"
     dots = f"{told}; bars: 95 % intervals over speakers"
-    dot_figure(panels, dots, lines).savefig(folder / "arms.png")
+    save_figure(dot_figure(panels, dots, lines), folder / "arms.png")
     recall = arms[arms["metric"].str.startswith("recall/")]
     wide = recall.pivot(index="metric", columns="arm", values="value")
     order = [f"recall/{c}" for c in protocol.classes if f"recall/{c}" in wide.index]
     best_first = overall[overall["metric"] == "uar"].sort_values("value", ascending=False)["arm"]
     wide = wide.loc[order, [arm for arm in best_first if arm in wide]]
     wide.index = wide.index.str.removeprefix("recall/")
-    recall_figure(wide, f"{told}: recall by emotion").savefig(folder / "recall.png")
+    save_figure(recall_figure(wide, f"{told}: recall by emotion"), folder / "recall.png")
     uars = figures[figures["metric"] == "uar"]
     if uars["part"].nunique() > 1:
         by_part = {part_name(str(p)): rows for p, rows in uars.groupby("part", sort=False)}
-        dot_figure(by_part, f"{dots}\nUAR by corpus", {}).savefig(folder / "corpora.png")
+        save_figure(dot_figure(by_part, f"{dots}\nUAR by corpus", {}), folder / "corpora.png")
 
 
 def _lines(protocol: Protocol) -> Mapping[str, Mapping[str, float]]:

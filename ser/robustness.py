@@ -20,6 +20,7 @@ from ser.report import clips_and_speakers, markdown
 from ser.robustness_plots import robustness_figure
 from ser.statistics import FEW_SPEAKERS, Difference, align, difference_of, draw_clips, metric_draws
 from ser.tables import DAMAGED, read_table, write_table
+from ser.whole_files import save_figure, write_text
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +76,14 @@ def score_robustness(
     other = "" if before is None else before.parent.parent.name
     if gains is not None:
         sections[f"against {other}"] = gains_markdown(gains)
-        gains.to_csv(folder / "gains.csv", index=False)
+        write_text(folder / "gains.csv", gains.to_csv(index=False))
     counted = f"{title}, {clips_and_speakers(clean)}"
     chance = 1 / clean["truth"].nunique()
     figure = robustness_figure(table, counted, chance, gains, other)
-    figure.savefig(folder / "robustness.png")
+    save_figure(figure, folder / "robustness.png")
     text = "\n".join(f"## {heading}\n\n{cells}\n" for heading, cells in sections.items())
     text += f"\n{about_intervals(clean)}\n"
-    (folder / "robustness.md").write_text(text, encoding="utf-8")
+    write_text(folder / "robustness.md", text)
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
     return robustness_metrics(table)
 
@@ -198,7 +199,7 @@ def write_robustness(
     A row for each clip and condition, which the column `condition` names, `clean` among them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "robustness.csv", index=False)
+    write_text(folder / "robustness.csv", table.to_csv(index=False))
     labels = [CLEAN, *(condition.label for condition in conditions)]
     answers = pd.concat(
         [

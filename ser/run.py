@@ -34,11 +34,12 @@ from ser.model_card import write_model_card
 from ser.options import check_kinds
 from ser.quiet import quieten
 from ser.report import headline, render_results
-from ser.run_folder import RunFolder, create_run_folder, find_run, write_text
+from ser.run_folder import RunFolder, create_run_folder, find_run
 from ser.scoring import figures_of, predict_clips, write_predictions
 from ser.tables import write_table
 from ser.task import EmotionClassifier
 from ser.tracking import Tracker, git_commit
+from ser.whole_files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +137,10 @@ def _resume(asked: DictConfig, tracker: Tracker, moved: bool) -> float:
     cfg = OmegaConf.load(folder.config)
     assert isinstance(cfg, DictConfig)
     if state["status"] == "finished":
-        if tracker.status(state["run_id"]) != "FINISHED":  # killed in between
+        if tracker.status(state["run_id"]) != "FINISHED":  # killed, or its disk full, in between
             tracker.log_folder(state["run_id"], folder.path)
             tracker.finish(state["run_id"], "FINISHED")
+        folder.set_state(in_mlflow=True)
         log.info("%s has finished; its figures stand in metrics.json", folder.path)
         return folder.metrics().get(best_key(cfg), float("nan"))
     if moved:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from ser.errors import SerError
 from ser.tables import DAMAGED, read_table
-from ser.whole_files import replacing
+from ser.whole_files import write_text
 
 log = logging.getLogger(__name__)
 

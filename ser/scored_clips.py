@@ -11,7 +11,8 @@ from ser.assemble import HASH_DIGITS, material_of_run, speech_of
 from ser.errors import SerError
 from ser.labels import map_emotion
 from ser.report import counted
-from ser.run_folder import RunFolder, write_text
+from ser.run_folder import RunFolder
+from ser.whole_files import write_text
 
 log = logging.getLogger(__name__)
 

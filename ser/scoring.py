@@ -19,6 +19,7 @@ from ser.metrics import counts_of, report_text, score_counts, score_groups
 from ser.report import clips_and_speakers
 from ser.subgroups import confounds, groups_of, subgroup_table, subgroups_markdown
 from ser.tables import write_table
+from ser.whole_files import save_figure, write_text
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +105,13 @@ def write_predictions(
 
     write_table(predictions, folder / "predictions.parquet")
     counts = counts_of(predictions, classes)
-    (folder / "report.txt").write_text(report_text(counts, classes), encoding="utf-8")
+    write_text(folder / "report.txt", report_text(counts, classes))
     (folder / "figures").mkdir(exist_ok=True)
     corpora = sorted(set(predictions["corpus"]))
     named = "" if all(name in title for name in corpora) else f" ({', '.join(corpora)})"
     told = f"{title}: {clips_and_speakers(predictions)}{named}"
     figure = confusion_figure(counts, classes, told, score_counts(counts, classes))
-    figure.savefig(folder / "figures" / "confusion_matrix.png")
+    save_figure(figure, folder / "figures" / "confusion_matrix.png")
     _write_confidence(folder, predictions, classes, told, abstain_below)
     _write_subgroups(folder, predictions, classes, told)
 
@@ -129,9 +130,9 @@ def _write_confidence(
     right, temperatures = right_of(predictions), np.unique(temperature_of(predictions))
     temperature = float(temperatures[0]) if len(temperatures) == 1 else None
     figure = reliability_figure(raw, confidence, right, temperature, title)
-    figure.savefig(folder / "figures" / "reliability.png")
+    save_figure(figure, folder / "figures" / "reliability.png")
     figure = risk_coverage_figure(confidence, right, abstain_below, title)
-    figure.savefig(folder / "figures" / "risk_coverage.png")
+    save_figure(figure, folder / "figures" / "risk_coverage.png")
 
 
 def _write_subgroups(
@@ -144,12 +145,12 @@ def _write_subgroups(
         pairs = "; ".join(f"{confound.first} and {confound.second}" for confound in met)
         log.warning("confounded, not to be told apart on these clips: %s (subgroups.md)", pairs)
     table = subgroup_table(predictions, classes)
-    table.to_csv(folder / "subgroups.csv", index=False)
+    write_text(folder / "subgroups.csv", table.to_csv(index=False))
     text = subgroups_markdown(table, met, title)
-    (folder / "subgroups.md").write_text(text, encoding="utf-8")
+    write_text(folder / "subgroups.md", text)
     path = folder / "figures" / "subgroups.png"
     if table["gap"].notna().any():
-        subgroups_figure(table, title).savefig(path)
+        save_figure(subgroups_figure(table, title), path)
     else:  # nothing to draw: nor may one of another time stay
         path.unlink(missing_ok=True)
 
@@ -168,7 +169,7 @@ def write_curves(
 
     table = pd.DataFrame(history).set_index("epoch")
     table.index = table.index.astype(int)
-    table.to_csv(folder / "history.csv")
+    write_text(folder / "history.csv", table.to_csv())
     (folder / "figures").mkdir(exist_ok=True)
     figure = training_figure(table, title, monitor, mode, keep)
-    figure.savefig(folder / "figures" / "training_curves.png")
+    save_figure(figure, folder / "figures" / "training_curves.png")

@@ -4,8 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ser.errors import FULL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @contextmanager
@@ -25,3 +29,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file as a whole."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Replace a PNG as a whole."""
+    with replacing(path) as part:
+        figure.savefig(part, format="png")

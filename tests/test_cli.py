@@ -167,8 +167,23 @@ def raising(error: BaseException) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (OSError(errno.ENOSPC, "No space", "kept/x.part"), "kept/x.part: no space is left on the"),
-        (OSError(errno.ENOSPC, "No space"), "error: no space is left on the disk. Free some"),
+        (OSError(errno.ENOSPC, "No space", "kept/x.part"), "kept/x.part: no space is left on its"),
+        (
+            OSError(errno.ENOSPC, "No space"),
+            " or what is printed: no space is left on its disk. Free some",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space", "here", None, "there"),
+            "error: there: no space is left",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+            " or what is printed:",
+        ),
+        (
+            OSError(errno.EEXIST, "File exists", "kept"),
+            "kept cannot be opened or written (a file, ",
+        ),
         (OSError(errno.EROFS, "Read-only", "kept"), "kept cannot be opened or written (Read-only)"),
     ],
 )
@@ -176,6 +191,15 @@ def test_a_disk_that_refuses_is_one_paragraph(capsys, monkeypatch, error, text):
     monkeypatch.setattr("ser.corpora.download.download", raising(error))
     told = mistake(capsys, "data", "download", "emodb")
     assert told.startswith("error: ") and text in told and told.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to stand for a full disk")
+def test_a_full_disk_under_what_is_printed_is_one_paragraph():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "ser.cli", "data", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "or what is printed: no space is left on its disk" in done.stderr
 
 
 def test_a_data_root_that_is_a_file(capsys, project):

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from ser import run_folder
 from ser.errors import SerError
-from ser.run_folder import RunFolder, create_run_folder, find_run, write_text
+from ser.run_folder import RunFolder, create_run_folder, find_run
+from ser.whole_files import write_text
 
 log = logging.getLogger("ser.somewhere")
 

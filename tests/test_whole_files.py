@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from ser.checkpoint import SafeCheckpointIO
-from ser.run_folder import write_text
 from ser.shards import write_whole
 from ser.tables import write_table
+from ser.whole_files import save_figure, write_text
 
 WRITERS = {
     "text": lambda path: write_text(path, "new"),
+    "figure": lambda path: save_figure(Figure(), path),
     "shard": lambda path: write_whole(path, b"new"),
     "table": lambda path: write_table(pd.DataFrame({"a": [1]}), path),
     "checkpoint": lambda path: SafeCheckpointIO().save_checkpoint({"a": 1}, path),
