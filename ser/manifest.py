@@ -108,6 +108,19 @@ def usable(manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest[manifest["problem"] == ""].reset_index(drop=True)
 
 
+def left_out(manifest: pd.DataFrame) -> tuple[str, ...]:
+    """`emodb: 3 problem files left out (truncated 1, unreadable 2)` of each corpus with any."""
+    problems = manifest[manifest["problem"] != ""]
+    told = []
+    for corpus, reasons in problems.groupby("corpus")["problem"]:
+        kinds = reasons.str.partition(":")[0].value_counts().sort_index()
+        counts = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
+        told.append(
+            f"{corpus}: {len(reasons)} problem file{'s' * (len(reasons) > 1)} left out ({counts})"
+        )
+    return tuple(told)
+
+
 def long_note(clips: pd.DataFrame) -> tuple[str, ...]:
     """What is to be said of the usable clips that last over a minute; nothing where none does."""
     long = clips[clips["duration_s"] > LONG_S].sort_values("duration_s", ascending=False)

@@ -20,6 +20,9 @@ _FULL_DISK = (
 )
 
 
+_CHOSEN = {"runs_root": "FOLDER", "cache_root": "FOLDER", "sweep.results": "FILE", "run": "RUN"}
+
+
 def mistake_of(error: Exception, cfg: DictConfig) -> Exception | None:
     """What the user is told of an error; None where it is none of theirs."""
     if _is_full_disk(error):
@@ -60,11 +63,7 @@ def _unwritable(error: OSError, cfg: DictConfig) -> SerError | None:
     if not error.filename:
         return None
     at = Path(error.filename).absolute()
-    for key, kind in {
-        "runs_root": "FOLDER",
-        "cache_root": "FOLDER",
-        "sweep.results": "FILE",
-    }.items():
+    for key, kind in _CHOSEN.items():
         chosen = OmegaConf.select(cfg, key)
         place = Path(chosen or "").absolute()
         if chosen is not None and (at.is_relative_to(place) or place.is_relative_to(at)):

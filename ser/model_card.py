@@ -142,7 +142,7 @@ def _data(material: Material, root: Path, *, val_trained: bool) -> dict[str, Any
     return {
         "data_table": markdown(pd.DataFrame(rows)),
         "corpora": corpora,
-        "mapped": material.speech.mapped,
+        "mapped": (*material.speech.left_out, *material.speech.mapped),
         "split": {
             "name": split.name,
             "fold": split.fold,

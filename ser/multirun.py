@@ -2,10 +2,16 @@
 
 import atexit
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from ser.config import tell
+from ser.errors import MISTAKE
+from ser.mistakes import mistake_of
 
 
 class ParentRun(Callback):
@@ -21,8 +27,9 @@ class ParentRun(Callback):
 
         words = " ".join(str(word) for word in config.hydra.overrides.task)
         tags = {"multirun": words, "kind": "parent"}
-        self._open = tracker_of(config).parent(f"multirun {words}"[:200], tags, None)
-        self._id = self._open.__enter__()
+        with _told(config):
+            self._open = tracker_of(config).parent(f"multirun {words}"[:200], tags, None)
+            self._id = self._open.__enter__()
         atexit.register(self._cut_off)  # Hydra calls nothing when a job ends by Ctrl-C
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -30,7 +37,8 @@ class ParentRun(Callback):
         from ser.comparison import tell_comparison
         from ser.run import tracker_of
 
-        tell_comparison(tracker_of(config), self._id)
+        with _told(config):
+            tell_comparison(tracker_of(config), self._id)
         atexit.unregister(self._cut_off)
         self._open.__exit__(None, None, None)
 
@@ -38,3 +46,16 @@ class ParentRun(Callback):
         """The program ends before the multirun: by an error that Python printed, or by Ctrl-C."""
         error = getattr(sys, "last_value", None) or KeyboardInterrupt()
         self._open.__exit__(type(error), error, None)
+
+
+@contextmanager
+def _told(config: DictConfig) -> Iterator[None]:
+    """End the program by a user's mistake: of what callbacks raise Hydra makes a warning."""
+    try:
+        yield
+    except Exception as error:
+        mistake = mistake_of(error, config)
+        if mistake is None:
+            raise
+        tell(mistake)
+        sys.exit(MISTAKE)

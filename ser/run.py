@@ -282,6 +282,7 @@ def run_tags(job: Job) -> dict[str, str]:
         "encoder": cfg.encoder.name if reads_encoder else "none",
         "git_commit": git_commit(),
         "manifest": speech.fingerprint,
+        "left_out": "; ".join(speech.left_out) or "none",
         "split_hash": split.digest,
         "enrolment": str(cfg.model.get("enrolment", 0)),  # unlabelled clips of each test speaker
         "shares_speakers": str(split.shares_speakers).lower(),

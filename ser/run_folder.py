@@ -166,6 +166,12 @@ def without_moment(name: str) -> str:
 def create_run_folder(runs: Path, name: str) -> RunFolder:
     """A new folder `<time>_<name>`; a number is added when two runs start at the same moment."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    newest = max((path.name for path in runs.glob("*") if _MOMENT.match(path.name)), default="")
+    if newest[: len(stamp)] > stamp:
+        log.warning(
+            "the clock says %s, and %s began later: `last` stays that one, so name this run by its "
+            "folder", stamp, runs / newest,
+        )  # fmt: skip
     for number in range(1000):
         path = runs / (f"{stamp}_{name}" + (f"_{number}" if number else ""))
         try:

@@ -11,7 +11,7 @@ from ser.corpora import CORPORA, find_corpora
 from ser.corpora.base import Corpus, CorpusNotFoundError
 from ser.errors import SerError
 from ser.labels import classes_of, map_emotion
-from ser.manifest import build_manifest, fingerprint, usable
+from ser.manifest import build_manifest, fingerprint, left_out, usable
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ class Speech:
 
     `table` has the manifest's columns and `label`, the clip's class on the label set; its index
     is 0, 1, 2, … in the order of the ids. `fingerprint` is the manifest's, of these clips with
-    these labels. `mapped` tells in sentences what the label set leaves out or merges.
+    these labels. `mapped` tells in sentences what the label set leaves out or merges, `left_out`
+    how many files of a corpus have which problem.
     """
 
     table: pd.DataFrame
@@ -36,6 +37,7 @@ class Speech:
     synthetic: bool
     corpora: tuple[str, ...]
     mapped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def open_speech(
@@ -64,7 +66,7 @@ def open_speech(
     mapped = tuple(_mapped(clips, labels))
     for sentence in mapped:
         log.info("%s", sentence)
-    return Speech(table, classes, labelled, synthetic, names, mapped)
+    return Speech(table, classes, labelled, synthetic, names, mapped, left_out(manifest))
 
 
 def _locate(

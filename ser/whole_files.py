@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ser.errors import FULL
+from ser.errors import FULL, REFUSED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,15 +17,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` to be written, which takes its place in the end.
 
     Nothing is left of it where that fails, but for what a kill leaves (`*.part`). The error of a
-    full disk names `path`: the system's own names no file.
+    disk that is full or refuses names `path`: the system's own names no file, or this one.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
         part.replace(path)
     except OSError as error:
-        if error.errno in FULL:
-            error.filename = str(path)
+        if error.errno in (*FULL, *REFUSED):  # pyarrow's has words of its own
+            error.filename, error.strerror = str(path), os.strerror(error.errno)
         raise
     finally:
         part.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from ser import probe_cache
 from ser.corpora import CORPORA, find_corpora
 from ser.corpora.base import CorpusNotFoundError
 from ser.errors import SerError
-from ser.manifest import COLUMNS, KNOWN, build_manifest, fingerprint, usable
+from ser.manifest import COLUMNS, KNOWN, build_manifest, fingerprint, left_out, usable
 from ser.probe import content_sha256, probe_file
 
 
@@ -42,6 +42,8 @@ def test_problem_files_are_reported_left_out_or_refused(tmp_path, caplog):
     bad = table[table["problem"] != ""].set_index("path")["problem"]
     assert set(bad.index) == {str(paths[3]), str(stray)}
     assert "git-lfs pointer" in caplog.text and str(stray) in caplog.text
+    told = ("emodb: 2 problem files left out (git-lfs pointer 1, unknown name 1)",)
+    assert left_out(table) == told and left_out(usable(table)) == ()
     with pytest.raises(SerError, match=r"2 files of emodb .*dataset\.strict"):
         build("emodb", root, tmp_path / "cache", strict=True)
 

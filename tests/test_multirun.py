@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ser.errors import INTERRUPTED
+from ser.errors import INTERRUPTED, MISTAKE
 from ser.tracking import Tracker
 
 SCRIPT = """
@@ -38,3 +38,13 @@ def test_the_parent_ends_as_the_program_did_or_as_killed_once_another_begins(tmp
     assert statuses(tmp_path, "seed=15,0") == (INTERRUPTED, ["KILLED", "KILLED"])
     assert statuses(tmp_path, "seed=2") == (1, ["FAILED", "KILLED", "KILLED"])
     assert not list(tmp_path.glob("run-*.lock"))
+
+
+def test_a_parent_that_cannot_be_kept_ends_the_program_by_a_sentence(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "file").touch()
+    command = [sys.executable, tmp_path / "script.py", "-m", "seed=0,1", "runs_root=file/runs"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == MISTAKE and done.stdout == ""
+    assert done.stderr.startswith("\nerror: runs_root=file/runs: file/runs cannot be written (Not")
+    assert done.stderr.count("\n") == 2

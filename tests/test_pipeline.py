@@ -84,6 +84,19 @@ def test_mlflow_holds_config_metrics_tags_and_files(project: Path, tim_run: RunF
     assert {"config.yaml", "metrics.json", "predictions.parquet", "figures", "checkpoints"} <= files
 
 
+def test_files_that_are_left_out_stand_in_the_card_and_in_mlflow(tmp_path, hydra_ready) -> None:
+    from mlflow import MlflowClient
+
+    clips = synthetic.write_corpus("ravdess", tmp_path / "data" / "ravdess", speakers=6)
+    clips[0].write_bytes(b"")
+    clips[1].write_text("no audio")
+    run = train(tmp_path, "model=chance")
+    told = "ravdess: 2 problem files left out (unreadable 1, zero-length 1)"
+    assert f"\n- {told}.\n" in (run.path / "MODEL_CARD.md").read_text()
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
+    assert client.get_run(run.state()["run_id"]).data.tags["left_out"] == told
+
+
 def test_evaluate_gives_the_figures_that_training_logged(
     project: Path, tim_run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:

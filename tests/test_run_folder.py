@@ -237,3 +237,12 @@ def test_what_a_killed_evaluation_half_wrote_is_removed(tmp_path):
     target = _results_folder(cfg, RunFolder(tmp_path), tmp_path / "best.ckpt")
     _robustness_folder(target)
     assert not any(path.exists() for path in left)
+
+
+def test_a_clock_that_went_back_is_told(runs, caplog):
+    create_run_folder(runs, "tim")
+    assert not caplog.messages
+    late = made(runs, "2999-01-01_00-00-00_tim", "cccccc4444", "finished")
+    create_run_folder(runs, "tim")
+    (told,) = caplog.messages
+    assert f"{late.path} began later: `last` stays that one" in told

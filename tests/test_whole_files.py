@@ -31,3 +31,15 @@ def test_a_full_disk_leaves_the_old_file_alone_and_is_said_of_it(tmp_path: Path,
         WRITERS[kind](path)
     assert caught.value.filename == str(path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_place_that_refuses_is_said_of_the_file_and_not_of_what_lay_beside_it(
+    tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "kept"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        WRITERS[kind](path)
+    assert (caught.value.filename, caught.value.strerror) == (str(path), "Is a directory")
+    assert list(tmp_path.iterdir()) == [path]
