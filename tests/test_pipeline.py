@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import synthetic
 import torch
+from hydra import compose
 from pipeline_runs import TIM, composed, options, run_script, train
 
 from ser.errors import SerError
@@ -85,7 +86,7 @@ def test_mlflow_holds_config_metrics_tags_and_files(project: Path, tim_run: RunF
 
 
 def test_files_that_are_left_out_stand_in_the_card_and_in_mlflow(tmp_path, hydra_ready) -> None:
-    from mlflow import MlflowClient
+    from ser.run import tracker_of
 
     clips = synthetic.write_corpus("ravdess", tmp_path / "data" / "ravdess", speakers=6)
     clips[0].write_bytes(b"")
@@ -93,7 +94,7 @@ def test_files_that_are_left_out_stand_in_the_card_and_in_mlflow(tmp_path, hydra
     run = train(tmp_path, "model=chance")
     told = "ravdess: 2 problem files left out (unreadable 1, zero-length 1)"
     assert f"\n- {told}.\n" in (run.path / "MODEL_CARD.md").read_text()
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
+    client = tracker_of(compose("train", options(tmp_path))).client
     assert client.get_run(run.state()["run_id"]).data.tags["left_out"] == told
 
 
