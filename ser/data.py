@@ -1,7 +1,7 @@
 """Features to batches: the dataset, the sampler and the one DataModule."""
 
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from ser.batch import Batch
 from ser.errors import SerError
@@ -225,15 +225,18 @@ class EmotionDataModule(pl.LightningDataModule):
         """Batches of the validation part, in order."""
         return self.in_order("val")
 
-    def in_order(self, part: str) -> DataLoader[Batch]:
-        """Batches of `train`, `val` or `test` as recorded, in order."""
+    def in_order(self, part: str, clips: Iterable[int] | None = None) -> DataLoader[Batch]:
+        """Batches of `train`, `val` or `test` as recorded, in order; of all clips, or of these."""
         dataset = {"train": self.train, "val": self.val, "test": self.test}[part]
-        return in_order(dataset, self._batch_size)
+        return in_order(dataset, self._batch_size, clips)
 
 
-def in_order(dataset: EmotionDataset, batch_size: int) -> DataLoader[Batch]:
-    """Every clip of a dataset once, in order."""
-    return _loader(dataset, BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False))
+def in_order(
+    dataset: EmotionDataset, batch_size: int, clips: Iterable[int] | None = None
+) -> DataLoader[Batch]:
+    """Every clip of a dataset once, in order; or those at these positions."""
+    sampler = range(len(dataset)) if clips is None else clips
+    return _loader(dataset, BatchSampler(sampler, batch_size, drop_last=False))
 
 
 def _loader(dataset: EmotionDataset, sampler: Sampler[Any]) -> DataLoader[Batch]:

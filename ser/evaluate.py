@@ -1,7 +1,7 @@
 """Score a finished run again: on its own clips, or on another corpus."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ser.data import EmotionDataset, in_order
 from ser.errors import SerError
 from ser.features import Feature
 from ser.metrics import class_report, counts_of
+from ser.models.base import EmotionModel
 from ser.options import check_kinds
 from ser.predict import Recognizer
 from ser.quiet import quieten
@@ -46,6 +47,13 @@ class _Predictor(pl.LightningModule):
         return batch.index, batch.target, self.model(batch).float().softmax(1)
 
 
+def _fitted_on_validation(model: EmotionModel, card: Mapping[str, Any]) -> str | None:
+    """What of a checkpoint was fitted on the validation clips, in words."""
+    if model.refits or card.get("refit", False):
+        return "fitted again on train and validation together"
+    return "fitted on all of validation" if model.calibrates else None
+
+
 def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     """Score the run's kept checkpoint; gives its UAR. `overrides` are as the user gave them."""
     quieten()
@@ -59,10 +67,10 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     checkpoint_path, folder = _find_checkpoint(cfg)
     card = load_checkpoint(checkpoint_path)["ser"]
     recognizer = load_recognizer(checkpoint_path, cfg.encoder_path)
-    if cfg.part == "val" and (recognizer.model.refits or card.get("refit", False)):
+    if cfg.part == "val" and (how := _fitted_on_validation(recognizer.model, card)):
         raise SerError(
-            f"part=val: {card['model']['name']} was fitted again on train and validation together "
-            "once its validation figures were taken; metrics.json has those as best/…."
+            f"part=val: {card['model']['name']} was {how} once its validation figures were taken; "
+            "metrics.json has those as best/…."
         )
     own = cfg.get("dataset") is None
     name = folder.path.name if folder else checkpoint_path.stem

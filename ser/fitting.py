@@ -1,10 +1,13 @@
 """Fitting a run's model: on the train part, and once more on train and validation together."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 from omegaconf import DictConfig
@@ -18,11 +21,13 @@ from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
 from ser.run_folder import RunFolder
-from ser.scoring import hearing_ctrl_c, write_curves
+from ser.scoring import hearing_ctrl_c, predict_clips, write_curves
 from ser.task import EmotionClassifier
 from ser.whole_files import write_text
 
 log = logging.getLogger(__name__)
+
+VALIDATION_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,33 @@ def _stopped_early(last: Path) -> bool:
     """Whether early stopping had ended the training of this checkpoint: Lightning would go on."""
     states = load_checkpoint(last)["callbacks"].items() if last.is_file() else ()
     return any(key.startswith("EarlyStopping") and state["stopped_epoch"] for key, state in states)
+
+
+def validation_answers(
+    trainer: pl.Trainer,
+    task: EmotionClassifier,
+    data: EmotionDataModule,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+) -> pd.DataFrame:
+    """Calibrate the model on validation, and predict those clips (`predict_clips`).
+
+    Where that fits something, each fifth of the clips is predicted by what was fitted on the
+    others: figures, temperature and threshold are then those of clips that it has not seen.
+    """
+    model, clips = task.model, range(len(data.val))
+    if not model.calibrates:
+        return predict_clips(trainer, task, data.in_order("val"), table, classes)
+    parts: list[pd.DataFrame] = []
+    order: list[int] = []
+    for first in range(min(VALIDATION_FOLDS, len(clips))):
+        held = clips[first::VALIDATION_FOLDS]
+        rest = [clip for clip in clips if clip not in held]
+        model.calibrate(partial(data.in_order, "val", rest))
+        parts.append(predict_clips(trainer, task, data.in_order("val", held), table, classes))
+        order += held
+    model.calibrate(lambda: data.in_order("val"))
+    return pd.concat(parts, ignore_index=True).iloc[np.argsort(order)].reset_index(drop=True)
 
 
 def fit_again(

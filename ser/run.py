@@ -28,7 +28,7 @@ from ser.confidence import abstention_scores, at_temperature, calibrate
 from ser.config import CONF, build, check, plain
 from ser.data import EmotionDataModule, check_factors
 from ser.errors import OptionError, SerError, made_by_other_code
-from ser.fitting import Job, build_trainer, fit, fit_again, load_weights
+from ser.fitting import Job, build_trainer, fit, fit_again, load_weights, validation_answers
 from ser.metrics import class_report, counts_of, score_groups
 from ser.model_card import write_model_card
 from ser.options import check_kinds
@@ -224,10 +224,9 @@ def score_run(
     """Score the kept epoch's checkpoint on validation, and once on test."""
     last = job.cfg.keep == "last" and task.model.trainable
     checkpoint = load_weights(task, folder.last if last else folder.kept)
-    task.model.calibrate(lambda: data.in_order("val"))
     table, classes = job.material.speech.table, job.material.speech.classes
     metrics = {"best/epoch": float(checkpoint["epoch"])}
-    val = predict_clips(trainer, task, data.in_order("val"), table, classes)
+    val = validation_answers(trainer, task, data, table, classes)
     calibrated = calibrate(val, classes, OmegaConf.select(job.cfg, "abstain.target_accuracy"))
     val = at_temperature(val, classes, calibrated.temperature)
     metrics |= figures_of(val, classes, "best") | calibrated.figures()

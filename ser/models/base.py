@@ -75,6 +75,11 @@ class EmotionModel(nn.Module, ABC):
         """Fit on train and validation together, once the validation figures are taken."""
         self.fit(batches)
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether `calibrate` fits anything: the model then knows the clips it was given."""
+        return False
+
     def calibrate(self, batches: Batches) -> None:
         """Take what must come from the validation split, after training."""
 

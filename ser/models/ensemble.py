@@ -166,9 +166,14 @@ class Ensemble(EmotionModel):
         arms = [self.tim.classify(tim).float().log_softmax(-1), mean_log_probabilities(heads)]
         return torch.stack(arms, 1)
 
+    @property
+    def calibrates(self) -> bool:
+        """Only the `stacked` meta-learner is fitted on validation."""
+        return self.fusion == "stacked"
+
     def calibrate(self, batches: Batches) -> None:
         """Fit the `stacked` meta-learner on validation; the other ways of joining need nothing."""
-        if self.fusion != "stacked":
+        if not self.calibrates:
             return
         inputs, targets = self._held_out(batches)
         from sklearn.linear_model import LogisticRegression
@@ -182,7 +187,7 @@ class Ensemble(EmotionModel):
     def take_calibration(self, other: EmotionModel) -> None:
         """The meta-learner of `stacked`."""
         assert isinstance(other, Ensemble)
-        if self.fusion == "stacked":
+        if self.calibrates:
             self.meta_weight, self.meta_bias = other.meta_weight.clone(), other.meta_bias.clone()
 
     def _held_out(self, batches: Batches) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,49 @@
+"""What is fitted on validation does not flatter its own figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pipeline_runs import composed, options, train
+from sklearn.linear_model import LogisticRegression
+
+from ser.confidence import at_temperature, probabilities_of
+from ser.errors import SerError
+
+STACKED = ["model=ensemble", "model.fusion=stacked", "model.ridge_share=0", "model.tim.n_blocks=2"]
+
+
+def test_the_figures_of_stacked_are_of_clips_that_its_join_has_not_seen(
+    project: Path, hydra_ready: None
+) -> None:
+    from hydra import compose
+
+    from ser.assemble import build_data
+    from ser.evaluate import evaluate
+    from ser.recognizer import load_recognizer
+    from ser.run import prepare
+
+    run = train(project, *STACKED)
+    found = pd.read_parquet(run.path / "validation_predictions.parquet")
+    recognizer = load_recognizer(run.best)
+    job = prepare(compose("train", options(project, *STACKED)))
+    data = build_data(job.cfg, job.material, job.features)
+    inputs, targets = recognizer.model._held_out(lambda: data.in_order("val"))
+    expected = np.zeros((len(targets), recognizer.model.n_classes))
+    for fold in range(5):
+        held = np.arange(len(targets)) % 5 == fold
+        solved = LogisticRegression(max_iter=1000).fit(inputs[~held], targets[~held])
+        expected[np.ix_(held, solved.classes_)] = solved.predict_proba(inputs[held])
+    raw = probabilities_of(at_temperature(found, recognizer.classes, 1.0), recognizer.classes)
+    np.testing.assert_allclose(raw, expected, atol=2e-3)
+    whole = LogisticRegression(max_iter=1000).fit(inputs, targets)  # what is delivered
+    np.testing.assert_allclose(
+        recognizer.model.meta_weight.T[whole.classes_], whole.coef_, atol=2e-2
+    )
+    card = (run.path / "MODEL_CARD.md").read_text()
+    assert "its trained arms joined by `fusion=stacked`" in card
+    assert "of clips that were left out of that fit, a fifth at a time" in card
+    words = [f"runs_root={project / 'mlruns'}", f"run={run.path}", "device=cpu", "part=val"]
+    with pytest.raises(SerError, match="ensemble was fitted on all of validation once"):
+        evaluate(composed(project, "evaluate", *words), [])
