@@ -187,7 +187,9 @@ def settle_front_end(cfg: DictConfig) -> None:
 
     Fine-tuning reads waveforms where a frozen encoder reads pooled embeddings (an ensemble both,
     one for each reading of the encoder), fusion=tim_on_frames the encoder's frames where the others
-    read MFCC, and tim_share=0 neither; all else that does not match is an error.
+    read MFCC (with the width of model=tim_on_frames: as many channels as the encoder has would be
+    64 times the weights in its blocks), and tim_share=0 neither; all else that does not match is an
+    error.
     """
     wanted = _class(cfg.model).reads_of(plain(cfg.model))
     if "waveform" in wanted:
@@ -196,6 +198,9 @@ def settle_front_end(cfg: DictConfig) -> None:
         _swap_feature(cfg, "embedding", "embedding_whole", keep=True, level=logging.DEBUG)
     if cfg.model.get("fusion") == "tim_on_frames":
         _swap_feature(cfg, "mfcc", "encoder_frames")
+        if cfg.model.tim.width is None:
+            cfg.model.tim.width = load_option("model", "tim_on_frames").width
+            log.info("model.tim.width=%d here, as model=tim_on_frames has it", cfg.model.tim.width)
     if cfg.model.get("tim_share") == 0 and "frames" not in wanted and "mfcc" in cfg.feature:
         log.info("model=%s reads no mfcc here: tim_share=0 leaves TIM-Net out", cfg.model.name)
         del cfg.feature["mfcc"]
