@@ -103,8 +103,9 @@ def training_figure(
     epochs = history.set_index("epoch") if "epoch" in history else history
     epochs = epochs.set_axis(epochs.index + 1)
     watched = epochs[monitor]
-    best_row = int(watched.argmax() if mode == "max" else watched.argmin())
-    row = best_row if keep == "best" else len(watched) - 1
+    backwards = watched[::-1]  # of equals the latest is kept (`ser.callbacks.BestCheckpoint`)
+    since = int(backwards.argmax() if mode == "max" else backwards.argmin())
+    row = len(watched) - 1 - (since if keep == "best" else 0)
     kept = int(epochs.index[row])
     what = f"{monitor} {watched.iloc[row]:.3f} at epoch {kept}, the {keep} one"
     figure = new_figure(10, 4.4, f"{title}\n{what}")

@@ -249,7 +249,7 @@ def score_run(
     title = f"{job.title}, test"
     write_predictions(folder.path, test, classes, title, calibrated.below)
     log.info(
-        "temperature %.2f from validation: test ECE %.3f, uncalibrated %.3f",
+        "temperature %.2f from validation: calibration error (ECE) on test %.3f, without it %.3f",
         calibrated.temperature,
         metrics["test/ece"],
         metrics["test/ece_uncalibrated"],

@@ -130,6 +130,13 @@ def test_curves_take_epochs_from_a_column() -> None:
     assert "at epoch 7" in "\n".join(texts(figure))
 
 
+@pytest.mark.parametrize(("monitor", "mode"), [("val/uar", "max"), ("val/loss", "min")])
+def test_of_equal_epochs_the_latest_is_marked_as_it_is_kept(monitor: str, mode: str) -> None:
+    history = pd.DataFrame({"val/uar": [0.3, 0.4, 0.4, 0.2], "val/loss": [2, 1.0, 1.0, 1.5]})
+    figure = plots.training_figure(history, "tim", monitor, mode, "best")
+    assert "at epoch 3, the best one" in "\n".join(texts(figure))
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 40])
 def test_curves_have_whole_epochs_on_their_axis(epochs: int) -> None:
     history = pd.DataFrame({"val/loss": [1.0] * epochs, "val/uar": [0.5] * epochs})
