@@ -2,10 +2,12 @@
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ser.confidence import classes_in
@@ -117,3 +119,34 @@ def arm_names(children: pd.DataFrame) -> list[str]:
             words.insert(0, str(model))
         names.append(" ".join(words))
     return names
+
+
+def model_names(models: Sequence[DictConfig]) -> list[str]:
+    """What distinguishes models: the name, and as few of their options as tell all apart.
+
+    Options of the model itself come before those of its parts, which may follow from them. Where an
+    encoder lies is no difference, and an option that not all of a name have is not compared.
+    """
+    every = [_flat(OmegaConf.to_container(model)) for model in models]
+    names = [str(options["name"]) for options in every]
+    keys = dict.fromkeys(key for options in every for key in options if key != "name")
+    for key in sorted(keys, key=lambda key: key.count(".")):
+        found: dict[str, set[Any]] = {}
+        for name, options in zip(names, every, strict=True):
+            found.setdefault(name, set()).add(str(options[key]) if key in options else None)
+        varying = {name for name, values in found.items() if len(values) > 1 and None not in values}
+        if not key.endswith("encoder.path"):
+            names = [
+                f"{name} {key}={options[key]}" if name in varying else name
+                for name, options in zip(names, every, strict=True)
+            ]
+    return names
+
+
+def _flat(options: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {}
+        flat |= inner or {f"{prefix}{key}": value}
+    return flat

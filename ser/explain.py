@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ser.assemble import Material, compute_features, material_of_run
 from ser.checkpoint import load_checkpoint
 from ser.clips_page import N_MELS, clips_page, log_mel
+from ser.comparison import model_names
 from ser.data import EmotionDataset, in_order
 from ser.embedding_map import (
     MIN_CLIPS,
@@ -275,8 +276,9 @@ def _draw_recall(
     classes = run.recognizer.classes
     by_model: dict[str, list[pd.DataFrame]] = {}
     configs = {name: OmegaConf.load(folder.config) for name, folder in _named(folders).items()}
-    for name, cfg in configs.items():
-        by_model.setdefault(cfg.model.name, []).append(predictions[name])
+    models = model_names([cfg.model for cfg in configs.values()])
+    for name, model in zip(configs, models, strict=True):
+        by_model.setdefault(model, []).append(predictions[name])
     recalls = {}
     for model, tables in by_model.items():
         counts = counts_of(pd.concat(tables), classes)

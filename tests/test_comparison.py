@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 
 from ser import comparison
-from ser.comparison import arm_names, compare_rows, tell_comparison
+from ser.comparison import arm_names, compare_rows, model_names, tell_comparison
 from ser.errors import SerError
 
 CLASSES = ("happy", "sad")
@@ -216,3 +217,19 @@ def test_a_fold_whose_predictions_are_gone_is_not_passed_over(folds):
     Path(str(folds[1]["run_folder"]), "predictions.parquet").unlink()
     with pytest.raises(SerError, match=r"1 has no predictions\.parquet"):
         compare_rows(pd.DataFrame(folds))
+
+
+def test_models_of_one_name_are_told_apart_by_their_options() -> None:
+    def model(name: str, fusion: str, path: str, **later: int) -> DictConfig:
+        arm = {"encoder": {"name": "whisper_base", "path": path}, "hidden": 64}
+        return OmegaConf.create({"name": name, "fusion": fusion, "wav2vec2": arm, **later})
+
+    moved = [model("ensemble", "gated", "/a"), model("ensemble", "gated", "/b", silence_s=1)]
+    assert model_names(moved) == ["ensemble", "ensemble"]
+    several = [*moved, model("ensemble", "concat", "/a"), model("other", "concat", "/a")]
+    gated = "ensemble fusion=gated"
+    assert model_names(several) == [gated, gated, "ensemble fusion=concat", "other"]
+    several[2].wav2vec2.hidden = 32  # fusion tells it apart already
+    assert model_names(several) == [gated, gated, "ensemble fusion=concat", "other"]
+    several[1].wav2vec2.hidden = 32
+    assert model_names(several)[:2] == [f"{gated} wav2vec2.hidden={n}" for n in (64, 32)]

@@ -248,10 +248,6 @@ def test_a_front_end_that_fits_stays_as_it_was_chosen(caplog):
 def test_tim_on_frames_reads_the_encoders_frames():
     cfg = checked("model=ensemble", "model.fusion=tim_on_frames")
     assert set(cfg.feature) == {"embedding", "embedding_whole", "encoder_frames"}
-    assert cfg.model.tim.width == checked("model=tim_on_frames").model.width == 64
-    chosen = checked("model=ensemble", "model.fusion=tim_on_frames", "model.tim.width=32")
-    assert chosen.model.tim.width == 32
-    assert checked("model=ensemble").model.tim.width is None
     settle_encoder(cfg, synthetic=True)
     assert cfg.feature.encoder_frames.encoder == cfg.encoder
     assert cfg.encoder.name == "tiny"

@@ -106,3 +106,10 @@ def test_every_experiment_passes_the_check(experiment):
     cfg = checked(f"experiment={experiment}")
     settle_encoder(cfg, synthetic=True)
     assert plain(cfg)["experiment" if "experiment" in cfg else "model"]
+
+
+def test_tim_net_on_an_encoders_frames_is_as_wide_in_an_ensemble_as_alone():
+    words = ("model=ensemble", "model.fusion=tim_on_frames")
+    assert checked(*words).model.tim.width == checked("model=tim_on_frames").model.width == 64
+    assert checked(*words, "model.tim.width=32").model.tim.width == 32
+    assert checked("model=ensemble").model.tim.width is None
