@@ -20,7 +20,8 @@ class EmotionModel(nn.Module, ABC):
 
     A run calls, in this order: the constructor; `fit` once, on the train split without
     augmentation or shuffling; gradient training on `training_logits` (unless `trainable` is
-    False); `calibrate` once, on the validation split, with the best weights loaded. `fit` and
+    False); `calibrate` on the validation split, with the weights loaded that are kept; where that
+    fits anything (`calibrates`), on four fifths of it before, to predict the other fifth. `fit` and
     `calibrate` write to buffers or parameters only, so a checkpoint of tensors holds the outcome.
 
     In evaluation mode a clip's logits do not depend on the other clips of its batch.
@@ -81,7 +82,7 @@ class EmotionModel(nn.Module, ABC):
         return False
 
     def calibrate(self, batches: Batches) -> None:
-        """Take what must come from the validation split, after training."""
+        """Take what must come from the validation split, anew each time, after training."""
 
     def take_calibration(self, other: "EmotionModel") -> None:
         """Take from a model of the same options what `calibrate` gave it."""
