@@ -10,6 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from ser.confidence import at_temperature, probabilities_of
 from ser.errors import SerError
+from ser.models.base import Batches
+from ser.models.chance import Chance
 
 STACKED = ["model=ensemble", "model.fusion=stacked", "model.ridge_share=0", "model.tim.n_blocks=2"]
 
@@ -47,3 +49,11 @@ def test_the_figures_of_stacked_are_of_clips_that_its_join_has_not_seen(
     words = [f"runs_root={project / 'mlruns'}", f"run={run.path}", "device=cpu", "part=val"]
     with pytest.raises(SerError, match="ensemble was fitted on all of validation once"):
         evaluate(composed(project, "evaluate", *words), [])
+
+
+def test_a_model_of_ones_own_that_calibrates_is_calibrated() -> None:
+    class Own(Chance):
+        def calibrate(self, batches: Batches) -> None: ...
+
+    assert Own(2, {"frames": (1,)}).calibrates
+    assert not Chance(2, {"frames": (1,)}).calibrates
