@@ -18,7 +18,7 @@ from ser.errors import SerError
 from ser.features import Feature
 from ser.manifest import LONG_S
 from ser.models.base import EmotionModel
-from ser.probe import read_audio
+from ser.probe import LEAST_S, check_floats, read_audio
 from ser.utterances import utterances_of
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ class Recognizer:
 
     `temperature` divides its logits. A confidence less than `abstain_below` is too little for an
     answer; None where the checkpoint has no such threshold. `synthetic`: no person spoke in its
-    training.
+    training. Threads may share one, but for a model with enrolment; it does not travel by pickle,
+    so that a spawned process loads its own. It asks for torch's default type, float32.
     """
 
     model: EmotionModel
@@ -80,7 +81,7 @@ class Recognizer:
 
     def predict_files(
         self,
-        paths: Sequence[Path],
+        paths: Iterable[str | Path],
         on_error: Callable[[SerError], None] | None = None,
         utterances: bool = False,
     ) -> pd.DataFrame:
@@ -98,12 +99,14 @@ class Recognizer:
 
     def answers(
         self,
-        paths: Sequence[Path],
+        paths: Iterable[str | Path],
         on_error: Callable[[SerError], None] | None = None,
         utterances: bool = False,
     ) -> Iterator[Answer]:
         """What `predict_files` makes its table of, each answer as soon as it is there."""
-        read = self._read(paths, on_error, utterances)
+        if isinstance(paths, str | Path):
+            raise SerError(f"{paths}: files are given as a list; of one file, [{str(paths)!r}].")
+        read = self._read(map(Path, paths), on_error, utterances)
         # one by one: memory does not grow with the number of files
         batches = [list(read)] if self.model.adapts else ([one] for one in read)
         for batch in filter(None, batches):
@@ -137,7 +140,7 @@ class Recognizer:
 
     def _read(
         self,
-        paths: Sequence[Path],
+        paths: Iterable[Path],
         on_error: Callable[[SerError], None] | None,
         utterances: bool,
     ) -> Iterator[Heard]:
@@ -194,9 +197,16 @@ class Recognizer:
     ) -> np.ndarray:
         """Probabilities (clips, classes) of clips in memory at `temperature`, scored as one batch.
 
-        Each clip maps a sample rate in hertz to its mono samples, for every rate that the
-        features ask for; `keys` names the clips.
+        Each clip maps a sample rate in hertz to its mono samples (samples,), floats whose full
+        scale is 1, for every rate that the features ask for (`feature.sample_rate_hz`); `keys`
+        names the clips. `ser.audio.resample` changes a rate.
+
+        Raises SerError naming the clip whose samples are anything else.
         """
+        if not clips:
+            return np.empty((0, len(self.classes)), np.float32)
+        rates = sorted({feature.sample_rate_hz for feature in self.features})
+        clips = [_checked(key, clip, rates) for key, clip in zip(keys, clips, strict=True)]
         streams: dict[str, torch.Tensor] = {}
         for feature in self.features:
             waveforms = [clip[feature.sample_rate_hz] for clip in clips]
@@ -213,6 +223,30 @@ class Recognizer:
             logits = self.model(batch)
         probabilities = logits.float().softmax(1).cpu().numpy()
         return apply_temperature(probabilities, self.temperature)
+
+
+def _checked(
+    key: str, clip: Mapping[int, Waveform], rates_hz: Sequence[int]
+) -> dict[int, Waveform]:
+    """The samples that the features ask for; integers, say, would be answered wrongly unseen."""
+    if not isinstance(clip, Mapping) or not clip.keys() >= set(rates_hz):
+        wanted = ", ".join(f"{rate}: samples" for rate in rates_hz)
+        raise SerError(
+            f"{key}: a clip is {{{wanted}}}, its samples at each rate in hertz that the features "
+            "ask for. Resample it (ser.audio.resample)."
+        )
+    checked = {rate: np.asarray(clip[rate]) for rate in rates_hz}
+    for rate, samples in checked.items():
+        if samples.ndim != 1 or samples.dtype.kind != "f":
+            raise SerError(
+                f"{key}: samples are floats (samples,) whose full scale is 1, and these are "
+                f"{samples.dtype} {samples.shape}. Divide integers by their full scale (32768 for "
+                "16 bits), and take the mean of channels."
+            )
+        if len(samples) < LEAST_S * rate:
+            raise SerError(f"{key}: {len(samples)} samples are less than {1000 * LEAST_S:.0f} ms.")
+        check_floats(Path(key), samples)
+    return {rate: samples.astype(np.float32, copy=False) for rate, samples in checked.items()}
 
 
 def _doubts(samples: np.ndarray, rate_hz: int) -> Iterator[str]:

@@ -33,7 +33,7 @@ _LEAST_HZ, _MOST_HZ = 1_000, 768_000
 _MENDED = ("AIFF", "AU", "W64", "RF64")
 _CUT = re.compile(r"(\d+) \(should be (\d+)\)")
 """What libsndfile's log alone says of a file of these that was cut off: bytes promised and held."""
-_LEAST_S = 0.02
+LEAST_S = 0.02
 """A clip must hold: a period of a low voice, a frame of the speech encoders."""
 _STRIDE = 61
 """Among every 61st sample some are above silence in any speech: the others are rarely looked at."""
@@ -142,7 +142,7 @@ def _decode(path: Path, file: soundfile.SoundFile) -> _Samples:
         raise UnusableError(path, "truncated", why) from error
     _check_length(path, file, promised, len(samples))
     if file.subtype in ("FLOAT", "DOUBLE"):
-        _check_floats(path, samples)
+        check_floats(path, samples)
     return samples
 
 
@@ -164,7 +164,8 @@ def _check_length(path: Path, file: soundfile.SoundFile, promised: int, frames: 
         raise UnusableError(path, "truncated", why)
 
 
-def _check_floats(path: Path, samples: _Samples) -> None:
+def check_floats(path: Path, samples: _Samples) -> None:
+    """Raise UnusableError where samples are not finite or far beyond full scale."""
     peak = _peak(samples)
     if not np.isfinite(peak):
         why = (
@@ -198,8 +199,8 @@ def _read(file: soundfile.SoundFile) -> _Samples:
 
 def check_mix(path: Path, samples: _Samples, mono: _Samples, rate_hz: int) -> None:
     """Raise UnusableError where `samples` mixed down to `mono` are too short or digital silence."""
-    if len(mono) < _LEAST_S * rate_hz:
-        why = f"lasts {1000 * len(mono) / rate_hz:.3g} ms: {1000 * _LEAST_S:.0f} ms are the least"
+    if len(mono) < LEAST_S * rate_hz:
+        why = f"lasts {1000 * len(mono) / rate_hz:.3g} ms: {1000 * LEAST_S:.0f} ms are the least"
         raise UnusableError(path, "too short", f"{why}; give a longer recording")
     if _swing(mono[::_STRIDE]) > _SILENCE_SWING or _swing(mono) > _SILENCE_SWING:
         return

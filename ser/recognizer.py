@@ -18,12 +18,13 @@ from ser.predict import Recognizer
 PARTS = (Feature, EncoderWeights, nn.Module)  # what a card may have built
 
 
-def load_recognizer(path: Path, encoder_path: str | None = None) -> Recognizer:
+def load_recognizer(path: str | Path, encoder_path: str | None = None) -> Recognizer:
     """Rebuild front-end and network from the checkpoint's card, then load the weights.
 
     `encoder_path` says where the pretrained encoder lies now, if it was moved.
     Raises SerError when the file is unreadable, or its weights do not fit its card.
     """
+    path = Path(path)
     checkpoint = load_checkpoint(path)
     card = checkpoint["ser"]
     _refuse_foreign(path, [card["feature"], card["model"]])
