@@ -45,7 +45,7 @@ class UnusableError(SerError):
     """An audio file that cannot be used: `path` in UTF-8, and `problem`, after its kind."""
 
     def __init__(self, path: Path, kind: str, why: str) -> None:
-        self.path = Path(str(path).encode(errors="backslashreplace").decode())  # it may not be UTF-8
+        self.path = Path(str(path).encode(errors="backslashreplace").decode())  # maybe no UTF-8
         super().__init__(f"{self.path}: {why}.")
         self.problem = f"{kind}: {why}"
 
