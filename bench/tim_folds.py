@@ -52,7 +52,7 @@ class Folds(nn.Module):
         joined = [torch.cat(parts, 2) for parts in blocks]
         self.taps, self.bias, self.gamma, self.beta = map(_parameter, joined)
         self.fusion = _parameter(torch.stack([network.fusion for network in networks]))
-        heads = [F.pad(m.head.weight, (0, m.blocks.extra)).T for m in networks]
+        heads = [F.pad(m.head.weight, (0, m.blocks.added)).T for m in networks]
         self.head = _parameter(torch.stack(heads))
         self.head_bias = _parameter(torch.stack([m.head.bias for m in networks])[:, None])
         self.mean: Tensor

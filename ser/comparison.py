@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +15,7 @@ from ser.metrics import pool_folds
 from ser.report import comparison_cells, markdown, show
 from ser.run_folder import RunFolder
 from ser.scoring import figures_of
-from ser.tracking import Tracker
+from ser.tracking import Tracker, flatten
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def model_names(models: Sequence[DictConfig]) -> list[str]:
     Options of the model itself come before those of its parts, which may follow from them. Where an
     encoder lies is no difference, and an option that not all of a name have is not compared.
     """
-    every = [_flat(OmegaConf.to_container(model)) for model in models]
+    every = [flatten(cast(dict[str, Any], OmegaConf.to_container(model))) for model in models]
     names = [str(options["name"]) for options in every]
     keys = dict.fromkeys(key for options in every for key in options if key != "name")
     for key in sorted(keys, key=lambda key: key.count(".")):
@@ -141,12 +141,3 @@ def model_names(models: Sequence[DictConfig]) -> list[str]:
                 for name, options in zip(names, every, strict=True)
             ]
     return names
-
-
-def _flat(options: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested options by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in options.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {}
-        flat |= inner or {f"{prefix}{key}": value}
-    return flat

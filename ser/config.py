@@ -25,15 +25,16 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parent.parent / "conf"
 DEFAULT_ENCODER, DEMO_ENCODER = "wav2vec2_base", "tiny"
 
-# Threads of a parallel loop soon sleep at its end: with two runs on two cores, spinning made a
-# training step 10 times slower (docs/log.md). Read when torch is imported.
+# Threads of a parallel loop soon sleep at its end in place of spinning: with two runs on two cores,
+# spinning made a training step 10 times slower (docs/log.md). Read when torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed, up to 2 GiB, in place of handing it back to the system.
 
-    What a training step frees at its end is else fetched anew, 40 % of TIM-Net's processor time.
+    The memory of a training step's tensors, freed at its end, is otherwise fetched again page by
+    page in the next: 40 % of TIM-Net's processor time. Elsewhere than on glibc nothing happens.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -93,15 +94,20 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
             raise
         tell(explained(error, CONF, config_name))
         sys.exit(MISTAKE)
+    except BrokenPipeError:  # of `--help | head`
+        _print_no_more()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError) and error.errno not in FULL:
-            raise  # a broken pipe is of `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno in FULL:
-            tell(SerError("what is printed: no space is left on its disk. Free some."))
-            sys.exit(MISTAKE)
+        if error.errno not in FULL:
+            raise
+        _print_no_more()
+        tell(SerError("what is printed: no space is left on its disk. Free some."))
+        sys.exit(MISTAKE)
     if _failed:
         sys.exit(MISTAKE)
+
+
+def _print_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's end tries again
 
 
 def given_overrides() -> list[str]:
@@ -134,15 +140,15 @@ def build(node: Any, *arguments: Any, **extra: Any) -> Any:
             cause = cause.__cause__
         why = error.__cause__
         if isinstance(why, TypeError) and "argument" in str(why):
-            raise OptionError(
-                f"{node.get('_target_')}: {why}. An option must be a parameter the class takes; "
-                "its YAML under conf/ lists them all. One of an experiment goes by ~GROUP.KEY."
-            ) from error
-        if isinstance(why, (TypeError, ValueError)) or type(why).__name__ == _LIGHTNINGS:
-            raise OptionError(
-                f"{node.get('_target_')}: {str(why).rstrip('.')}. Mend it; conf/ tells of it."
-            ) from error
-        raise
+            mend = (
+                "An option must be a parameter that the class takes; its YAML under conf/ lists "
+                "them. One that an experiment sets is dropped by ~GROUP.KEY."
+            )
+        elif isinstance(why, (TypeError, ValueError)) or type(why).__name__ == _LIGHTNINGS:
+            mend = "Mend that option; its YAML under conf/ tells of it."
+        else:
+            raise
+        raise OptionError(f"{node.get('_target_')}: {str(why).rstrip('.')}. {mend}") from error
 
 
 def load_option(group: str, name: str) -> DictConfig:

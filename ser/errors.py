@@ -1,7 +1,6 @@
 """The exceptions that a user's mistake raises, and how a program ends by one."""
 
 import errno
-import tempfile
 from pathlib import Path
 
 MISTAKE = 2
@@ -61,6 +60,8 @@ def full_place(error: Exception, *others: str) -> str:
     at = getattr(error, "filename2", None) or getattr(error, "filename", None)
     if at:
         return f"{at}: no space is left on its disk"
+    import tempfile  # not needed for a start
+
     try:
         temporary = tempfile.gettempdir()
     except FileNotFoundError:

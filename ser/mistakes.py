@@ -18,8 +18,6 @@ _FULL_DISK = (
     "Free some, or name folders on another disk, and give the same command again; a training that "
     "had begun is gone on with by train.py resume= and its run folder."
 )
-
-
 _CHOSEN = {"runs_root": "FOLDER", "cache_root": "FOLDER", "sweep.results": "FILE", "run": "RUN"}
 
 

@@ -144,7 +144,7 @@ def _data(material: Material, root: Path, *, val_trained: bool) -> dict[str, Any
     return {
         "data_table": markdown(pd.DataFrame(rows)),
         "corpora": corpora,
-        "mapped": (*material.speech.left_out, *material.speech.mapped),
+        "notes": (*material.speech.left_out, *material.speech.mapped),
         "split": {
             "name": split.name,
             "fold": split.fold,

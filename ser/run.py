@@ -103,14 +103,14 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     return _work(job, folder, tracker, run_id)
 
 
-_CHANGED = {"voice": "frames", "specaugment": "frames", "margins": "waveform"}
+_STREAM_CHANGED = {"voice": "frames", "specaugment": "frames", "margins": "waveform"}
 
 
 def _tell_of_idle(job: Job) -> None:
     """Say which changes of batches, where augment was asked for, meet nothing of what is read."""
     augment, reads = job.cfg.augment, job.model.reads
-    asked = [part for part, stream in _CHANGED.items() if augment.batch[part]]
-    idle = [f"augment.batch.{part}" for part in asked if _CHANGED[part] not in reads]
+    asked = [part for part in _STREAM_CHANGED if augment.batch[part]]
+    idle = [f"augment.batch.{part}" for part in asked if _STREAM_CHANGED[part] not in reads]
     if idle and not augment.copies:
         told = "%s: without effect, since model=%s reads %s"
         log.warning(told, " and ".join(idle), job.cfg.model.name, " and ".join(sorted(reads)))

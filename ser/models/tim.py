@@ -49,7 +49,7 @@ class TemporalBlocks(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout, self.norm_momentum, self.deviation = dropout, norm_momentum, deviation
-        self.extra = -width % ROUND
+        self.added = -width % ROUND  # channels, 0 throughout
         stems, taps, biases = [], [], []
         for _ in range(2):
             stem = nn.Conv1d(n_features, width, 1)
@@ -90,14 +90,14 @@ class TemporalBlocks(nn.Module):
             taps = taps * scale[..., None, None, :]
             summaries = run_blocks(read, stem, taps, bias, clips, pasts, self.deviation)
         both = summaries.sum(1).transpose(0, 1).index_select(0, order.argsort())
-        if not self.extra:
+        if not self.added:
             return both
         parts = both.chunk(2 if self.deviation else 1, -1)  # mean, and deviation
-        return torch.cat([part[..., : -self.extra] for part in parts], -1)
+        return torch.cat([part[..., : -self.added] for part in parts], -1)
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Stem, taps, bias, gamma and beta as `train_blocks` takes them; channels added are 0."""
-        taps = F.pad(self.taps, (0, self.extra, 0, self.extra))
+        taps = F.pad(self.taps, (0, self.added, 0, self.added))
         stem, bias, gamma, beta = map(self._widened, (self.stem, self.bias, self.gamma, self.beta))
         return stem, taps, bias, gamma, beta
 
@@ -106,7 +106,7 @@ class TemporalBlocks(nn.Module):
         return self._widened(self.running_mean), self._widened(self.running_variance)
 
     def _widened(self, values: Tensor) -> Tensor:
-        return F.pad(values, (0, self.extra))
+        return F.pad(values, (0, self.added))
 
     def _keep(self, like: Tensor, n_clips: int) -> Tensor | None:
         """Channel dropout: one draw for each clip and channel, 0 or 1 / (1 - dropout)."""
