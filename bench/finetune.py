@@ -7,19 +7,22 @@ frozen part, it computes in the first epoch.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 import ser.config  # noqa: F401 - the settings of threads and memory that every run has
 from bench.encoders import wav2vec2_base
-from bench.measure import Table, compare, parser, publish
+from bench.measure import Table, compare, measure, parser, publish
 from ser.batch import Batch
 from ser.models.encoder import EncoderWeights
 from ser.models.speech_encoder import SpeechEncoder
 from ser.models.wav2vec2 import Wav2Vec2Model
+from ser.onednn import linear
 
 RATE_HZ, EMOTIONS, BLOCKS, RANK, LR = 16_000, 8, 12, 16, 1e-4
 SECONDS = (2.94, 3.70, 5.27)
@@ -98,24 +101,10 @@ def ours(
     return run
 
 
-def theirs(
-    mode: str,
-    clips: list[np.ndarray],
-    size: int,
-    epochs: int,
-    folder: str,
-    bfloat16: bool = False,
-) -> Callable[[], None]:
-    """The same clips through transformers' classifier and Trainer, as its example script."""
-    from transformers import (
-        Trainer,
-        TrainingArguments,
-        Wav2Vec2Config,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2ForSequenceClassification,
-    )
+def classifier(mode: str) -> nn.Module:
+    """transformers' classifier, what `mode` does not train frozen."""
+    from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
-    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False)
     config = Wav2Vec2Config(num_labels=EMOTIONS, layerdrop=0.0, apply_spec_augment=False)
     model = Wav2Vec2ForSequenceClassification(config)
     if mode != "full":
@@ -131,6 +120,21 @@ def theirs(
             r=RANK, lora_alpha=2 * RANK, target_modules=targets, modules_to_save=heads
         )
         model = get_peft_model(model, adapter)
+    return model
+
+
+def theirs(
+    mode: str,
+    clips: list[np.ndarray],
+    size: int,
+    epochs: int,
+    folder: str,
+    bfloat16: bool = False,
+) -> Callable[[], None]:
+    """The same clips through transformers' classifier and Trainer, as its example script."""
+    from transformers import Trainer, TrainingArguments, Wav2Vec2FeatureExtractor
+
+    extractor, model = Wav2Vec2FeatureExtractor(return_attention_mask=False), classifier(mode)
 
     def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
         padded = extractor.pad(
@@ -150,6 +154,45 @@ def theirs(
     )  # fmt: skip
     trainer = Trainer(model, arguments, collate, rows)
     return lambda: trainer.train()
+
+
+def operations(mode: str, lengths: Sequence[int]) -> tuple[float, float]:
+    """Of clips of these samples, each alone: a step's operations; of them the frozen part's."""
+    model = classifier(mode).to("meta").train()
+    blocks = {"full": None, "lora": 0, "last_n": BLOCKS - 2}[mode]
+    every = frozen = 0
+    for length in lengths:
+        waveform = torch.empty(1, length, device="meta")
+        with FlopCounterMode(display=False) as counter:
+            model(waveform).logits.sum().backward()
+        every += counter.get_total_flops()
+        if blocks is not None:
+            encoder = wav2vec2_base().build().to("meta")
+            del encoder.encoder.layers[blocks:]
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                encoder(waveform)
+            frozen += counter.get_total_flops()
+    return every, frozen
+
+
+def limit(mode: str, clips: list[np.ndarray], epochs: int, table: Table, gflops: float) -> str:
+    """What the products alone would take at a product's rate, nothing padded or repeated."""
+    every, frozen = operations(mode, [len(clip) for clip in clips])
+    least = (frozen + epochs * (every - frozen)) / 1e9
+    mine, others = table.seconds("ours"), table.seconds(TRAINER)
+    return (
+        f"Limit: without padding, what is frozen once a clip, its products are {least:,.0f} GFLOP, "
+        f"{least / gflops:.1f} s at {gflops:.0f} GFLOP/s: ours takes {mine * gflops / least:.2f} "
+        f"times as long, and nothing could be more than {others * gflops / least:.2f} × the "
+        "Trainer."
+    )
+
+
+def product_gflops(rows: int = 740, width: int = 768) -> float:
+    """Of a block's products on all threads, by oneDNN where torch has it; best of five."""
+    x, weight = torch.randn(rows, width), torch.randn(4 * width, width)
+    call = lambda: [linear(x, weight) for _ in range(20)]  # noqa: E731
+    return 20 * 8 * rows * width**2 / min(measure(call).seconds for _ in range(5)) / 1e9
 
 
 def main() -> None:
@@ -172,6 +215,7 @@ def main() -> None:
                 others[f"{TRAINER}, bfloat16"] = theirs(*run, folder, bfloat16=True)
             table: Table = compare(ours(*run), others, given.repeats)
             parts += [f"finetune={mode}:", table]
+            parts.append(limit(mode, clips, given.epochs, table, product_gflops()))
     steps = -(-given.clips // given.batch)
     parts.append(
         f"A run of {given.epochs} epochs of {steps} steps of {given.batch} clips: forward, "

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser.errors import SerError
+from ser.models.dropout import use_byte_masks
 from ser.models.speech_encoder import SpeechEncoder
 from ser.onednn import use_onednn
 
@@ -41,6 +42,7 @@ def add_lora(encoder: SpeechEncoder, rank: int, alpha: int, dropout: float) -> N
     encoder.requires_grad_(False)
     inject_adapter_in_model(config, encoder)
     use_onednn(encoder)
+    use_byte_masks(encoder)
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_("lora_" in name)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ser.models.dropout import attention, use_byte_masks
 from ser.models.pooling import mask_of
 from ser.models.speech_encoder import RECEPTIVE_FIELD, SpeechEncoder, fill_up, padding_mask
 from ser.onednn import use_onednn
@@ -40,7 +41,10 @@ class Wav2Vec2Encoder(SpeechEncoder):
             self.lora_targets = ("intermediate_dense", "output_dense")
             # ... with a boolean padding mask beside its float position bias
             warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+        else:
+            _choose_attention(self.model)
         use_onednn(self)
+        use_byte_masks(self)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -128,6 +132,13 @@ class Wav2Vec2Encoder(SpeechEncoder):
         if self._normed_last and last == len(self.layers):
             states[-1] = self.model.encoder.layer_norm(states[-1])
         return states
+
+
+def _choose_attention(model: Any) -> None:
+    from transformers import AttentionInterface
+
+    AttentionInterface.register("byte_masks", attention)
+    model.set_attn_implementation("byte_masks")
 
 
 def _normed(norm: nn.GroupNorm, hidden: Tensor, lengths: Tensor) -> Tensor:
