@@ -15,10 +15,11 @@ import soundfile
 import torch
 
 from bench.compact import Compact, stored_mb
-from bench.encoders import wav2vec2_base
-from bench.measure import Table, compare, fail, markdown, parser, publish
+from bench.embedding import operations
+from bench.encoders import wav2vec2_base, whisper_base
+from bench.measure import Table, compare, fail, markdown, matmul_gflops, parser, publish
 from bench.speech import add_root, ravdess
-from ser.audio import SAMPLE_RATE_HZ, load_waveform
+from ser.audio import SAMPLE_RATE_HZ, Waveform, load_waveform
 from ser.features import Embedding, SpeechEmbedding
 from ser.metrics import confusion, uar
 from ser.models.wav2vec2 import Wav2Vec2Model
@@ -201,8 +202,25 @@ def main() -> None:
         "wav2vec2-base has random weights and no UAR. MB: weights as stored, head and encoder.",
         markdown(head, lines(rows, table)),
         verdict(table),
+        limit(samples),
     ]
     publish("latency", "Latency of one clip", parts, given, "torch transformers onnxruntime")
+
+
+def limit(samples: Waveform) -> str:
+    """What an encoder's products alone would take."""
+    rate = matmul_gflops() * torch.get_num_threads()
+    counts = {
+        shape.name: operations(shape, samples)[0] / 1e9
+        for shape in (whisper_base(), wav2vec2_base())
+    }
+    least = "; ".join(
+        f"of {name} {count:.1f} G, {1e3 * count / rate:.0f} ms" for name, count in counts.items()
+    )
+    return (
+        f"Limit: a reading of the clip costs these operations, at {rate:.0f} GFLOP/s of a large "
+        f"product on {torch.get_num_threads()} threads: {least}. ridge and ensemble read it twice."
+    )
 
 
 def verdict(table: Table) -> str:

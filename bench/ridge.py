@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from bench.measure import compare, markdown, measure, parser, publish
+from bench.measure import compare, markdown, matmul_gflops, measure, parser, publish
 from ser.batch import Batch
 from ser.config import CONF
 from ser.models.ridge import Ridge
@@ -85,6 +85,20 @@ def growth(sizes: list[int]) -> str:
     return markdown(head, rows)
 
 
+def limit(n_clips: int) -> str:
+    """What inner products and inverses alone would take of a fit by an inverse over the clips."""
+    sizes = [len(columns) for columns, _ in model().views]
+    products = sum(n_clips**2 * size for size in sizes)  # one triangle, two operations each
+    inverses = len(sizes) * n_clips**3  # Cholesky's factor, and the inverse from it
+    rate = 1e9 * matmul_gflops() * torch.get_num_threads()
+    seconds = products / rate + inverses / (rate / 2)
+    return (
+        f"Limit: of {n_clips:,} clips the inner products are {products / 1e12:.2g} T operations, "
+        f"the inverses {inverses / 1e12:.2g} in float64: {seconds:.1f} s at the speed of a large "
+        "product, float64's half of float32's."
+    )
+
+
 def main() -> None:
     """Print the section."""
     options = parser(__doc__, repeats=3)
@@ -105,6 +119,7 @@ def main() -> None:
         f"{ratio:.1f} × scikit-learn, which solves every group anew and has no directions of "
         "speakers to take out.",
         growth(sizes),
+        limit(SIZES[1]),
         "Up to 15,000 clips an inverse of clips × clips is what costs; beyond, and where there are "
         "three times as many clips as inputs, sums over the clips (linear in them), and fewer "
         "partitions the more clips there are.",

@@ -14,6 +14,8 @@ from ser.imports import quick_imports
 
 HELP, SER, FIRST = "python train.py --help", "ser --help", "the first batch of python train.py"
 GOALS = {HELP: 1.0, SER: 1.0, FIRST: 6.0}
+HYDRA = "import hydra alone"
+LIBRARIES = "import torch, pytorch_lightning, mlflow alone"
 
 
 def stop_at_first_batch(overrides: list[str], told: Path) -> None:
@@ -51,7 +53,8 @@ def main() -> None:
         return stop_at_first_batch(given.stop[1:], Path(given.stop[0]))
     python = sys.executable
     ser = [python, "-c", "import sys; sys.argv[0] = 'ser'; from ser.cli import main; main()"]
-    timings: dict[str, list[Timing]] = {name: [] for name in GOALS}
+    names = [HELP, HYDRA, SER, FIRST, LIBRARIES]
+    timings: dict[str, list[Timing]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as scratch:
         overrides = overrides_of(given.overrides, given.encoder_path, Path(scratch) / "runs")
         told = Path(scratch) / "first"
@@ -61,6 +64,10 @@ def main() -> None:
                 HELP: time_process([python, "train.py", "--help"]),
                 SER: time_process([*ser, "--help"]),
                 FIRST: first_batch(stop, told),
+                **{
+                    name: time_process([python, "-c", name.removesuffix(" alone")])
+                    for name in (HYDRA, LIBRARIES)
+                },
             }
             for name, timing in measured.items():
                 if turn:
@@ -68,6 +75,11 @@ def main() -> None:
     table = Table(timings)
     notes = [
         f"{name}: {table.seconds(name):.2f} s, goal {goal:.0f} s." for name, goal in GOALS.items()
+    ]
+    notes += [
+        f"What it cannot do without: `{bare.removesuffix(' alone')}` as Python does it takes "
+        f"{table.seconds(bare) / table.seconds(name):.2f} of the time of {name}."
+        for name, bare in ((HELP, HYDRA), (FIRST, LIBRARIES))
     ]
     notes.append("Processor seconds and peak MiB are of the whole process.")
     publish("start", "Start-up", [table, " ".join(notes)], given, "torch hydra-core mlflow")
