@@ -83,8 +83,7 @@ def main() -> None:
     note = (
         f"Ours takes {ratios[len(ratios) // 2]:.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] times the "
         "bare loop's wall time. The limit is the epochs themselves, of the same model and "
-        "optimizer on either side; ours imports its libraries sooner and cuts batches of like "
-        "length. Peak MiB are of the whole process."
+        "optimizer on either side. Peak MiB are of the whole process."
     )
     title = f"A whole warm run of {EPOCHS} epochs"
     publish("warm_run", title, [table, note], given, "torch pytorch-lightning mlflow")
