@@ -26,6 +26,7 @@ def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:
     """
     corpora = corpora_at(root)
     table = usable(build_manifest(corpora, cache_root / "manifests"))
+    corpora = [corpus for corpus in corpora if (table["corpus"] == corpus.name).any()]
     table = table.assign(label=table["emotion"])
     classes = classes_of("native", table["emotion"])
     out.mkdir(parents=True, exist_ok=True)
@@ -64,21 +65,20 @@ def choose_clips(clips: pd.DataFrame) -> pd.DataFrame:
 
     Clips whose sentence is not known share none; where none is known the speaker alone counts.
     """
-    named = clips.assign(sentence=clips["text"])
-    keys = ["speaker", "sentence"] if named["sentence"].notna().any() else ["speaker"]
-    counts = named.groupby(keys)["emotion"].nunique()
+    keys = ["speaker", "text"] if clips["text"].notna().any() else ["speaker"]
+    counts = clips.groupby(keys)["emotion"].nunique()
     best = counts.reset_index().iloc[int(counts.to_numpy().argmax())]
-    mine = named[named["speaker"] == best["speaker"]]
-    best_first = mine.assign(other=mine["sentence"] != best.get("sentence"))
+    mine = clips[clips["speaker"] == best["speaker"]]
+    best_first = mine.assign(other=mine["text"] != best.get("text"))
     chosen: pd.DataFrame = best_first.sort_values(["other", "id"]).drop_duplicates("emotion")
     return chosen
 
 
 def _shown(clips: pd.DataFrame) -> str:
     """What the chosen clips say, as far as it is known."""
-    if clips["sentence"].isna().any():
+    if clips["text"].isna().any():
         return "clips (sentences not known)"
-    return "one sentence" if clips["sentence"].nunique() == 1 else "clips (several sentences)"
+    return "one sentence" if clips["text"].nunique() == 1 else "clips (several sentences)"
 
 
 def _picture(path: Path) -> SpeechPicture:

@@ -29,7 +29,7 @@ def test_the_sentence_with_the_most_emotions_is_shown():
             ("b", "two", "angry"),
         )
     )  # fmt: skip
-    assert set(chosen["speaker"]) == {"b"} and set(chosen["sentence"]) == {"two"}
+    assert set(chosen["speaker"]) == {"b"} and set(chosen["text"]) == {"two"}
     assert sorted(chosen["id"]) == ["clip4", "clip5", "clip6"]
 
 
@@ -130,6 +130,14 @@ def test_figures_of_a_data_folder_show_each_corpus_clips(data, tmp_path, monkeyp
     n_frames = 1 + len(samples) // 256
     assert picture.logmel_db.shape == (n_frames, 64) and picture.mfcc.shape == (n_frames, 20)
     assert picture.hop_ms == 16 and picture.sample_rate_hz == 16_000
+
+
+def test_a_corpus_without_a_usable_clip_is_left_out(data, tmp_path, caplog):
+    for path in (data / "savee").rglob("*.wav"):
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    paths = draw_gallery(data, tmp_path / "out", tmp_path / "cache")
+    assert [path.stem for path in paths] == ["class_balance", "durations", "emodb_by_emotion"]
+    assert "problem files left out" in caplog.text and "git-lfs pointer" in caplog.text
 
 
 def test_a_folder_without_a_corpus(tmp_path):
