@@ -1,6 +1,5 @@
 """What a model card states, each as a sentence that follows from the run's own files and data."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ser.errors import SerError
 from ser.features import Embedding, EncoderFrames, Feature
 from ser.models.base import EmotionModel
 from ser.models.speech_encoder import SpeechEncoder
+from ser.run_folder import RunFolder
 from ser.splits import Split
 
 LICENCES = {
@@ -238,14 +238,17 @@ def robustness_text(folder: Path) -> str:
     return f"{NOT_MEASURED}."
 
 
+def is_own(evaluation: str) -> bool:
+    """Whether an evaluation's folder of this name is of the run's own clips, or of robustness."""
+    return evaluation in ("test", "val") or evaluation.startswith("robustness")
+
+
 def transfer_text(folder: Path) -> str:
     """The figures on other corpora that evaluate.py has left in the folder."""
     told = []
     for path in sorted(folder.glob("evaluations/*/metrics.json")):
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        own = path.parent.name.startswith(("test", "val", "robustness"))
-        if not own and "test/uar" in metrics:
-            name = path.parent.name.removesuffix(SEEN)
+        metrics, name = RunFolder(path.parent).metrics(), path.parent.name.removesuffix(SEEN)
+        if not is_own(name) and "test/uar" in metrics:
             clips = f"{metrics['test/clips']:,.0f} clips"
             if heard := metrics.get("test/heard"):
                 clips += f", {heard:,.0f} of them of known speakers: too good to quote"

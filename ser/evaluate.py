@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ser.assemble import compute_features, voices_of
-from ser.card_facts import SEEN
+from ser.card_facts import SEEN, is_own
 from ser.checkpoint import load_checkpoint
 from ser.conditions import chosen_families, conditions_of
 from ser.config import CONF, plain
@@ -20,8 +20,8 @@ from ser.data import EmotionDataset, in_order
 from ser.errors import SerError
 from ser.features import Feature
 from ser.metrics import class_report, counts_of
-from ser.models.base import EmotionModel
-from ser.options import check_kinds
+from ser.models.base import EmotionModel, check_choice
+from ser.options import check_kinds, check_name
 from ser.predict import Recognizer
 from ser.quiet import quieten
 from ser.recognizer import load_recognizer
@@ -58,9 +58,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     """Score the run's kept checkpoint; gives its UAR. `overrides` are as the user gave them."""
     quieten()
     check_kinds(cfg, overrides, CONF, "evaluate")
-    if cfg.part not in ("test", "val") or cfg.seen not in ("drop", "keep") or cfg.batch_size < 1:
-        given = f"part={cfg.part} seen={cfg.seen} batch_size={cfg.batch_size}"
-        raise SerError(f"{given}: part is test or val, seen drop or keep, batch_size 1 or more.")
+    _check_options(cfg)
     if cfg.robustness is not None:
         chosen_families(cfg.robustness, list(cfg.severities))  # a wrong word shows at once
         _against(cfg)
@@ -106,6 +104,25 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     _log_evaluation(cfg, card, metrics, target, checkpoint_path, told)
     log.info("evaluation folder  %s", target.path)
     return metrics[f"{part}/uar"]
+
+
+def _check_options(cfg: DictConfig) -> None:
+    """Refuse what cannot be before anything is read."""
+    check_choice("part", cfg.part, ("test", "val"))
+    check_choice("seen", cfg.seen, ("drop", "keep"))
+    check_choice("device", cfg.device, ("auto", "cpu", "cuda"))
+    if cfg.batch_size < 1:
+        raise SerError(f"batch_size={cfg.batch_size}: it must be 1 or more.")
+    if cfg.device == "cuda" and not torch.cuda.is_available():
+        raise SerError("device=cuda: torch finds no such GPU. device=auto takes what there is.")
+    if cfg.get("dataset") is None:
+        return
+    check_name("dataset.name", cfg.dataset.name)
+    if is_own(cfg.dataset.name):
+        raise SerError(
+            f"dataset.name={cfg.dataset.name}: the folder evaluations/{cfg.dataset.name} is for "
+            "the run's own clips. Give this speech another name, as dataset.name=calls."
+        )
 
 
 def _find_checkpoint(cfg: DictConfig) -> tuple[Path, RunFolder | None]:

@@ -156,8 +156,18 @@ def check_values(cfg: DictConfig) -> None:
     for option, value in positive.items():
         if not isinstance(value, int) or value < 1:
             raise SerError(f"{option}={value}: it must be a whole number of at least 1.")
+    check_name("dataset.name", cfg.dataset.name)
     _check_numbers(cfg)
     _check_pairs(cfg)
+
+
+def check_name(option: str, name: str) -> None:
+    """Refuse a name that makes no folder or cannot be looked up in MLflow."""
+    if not re.fullmatch(r"\w[\w.,+=@ -]*", name):
+        raise SerError(
+            f"{option}={name}: it names a folder and is looked up in MLflow. Begin with a letter "
+            "or digit and take letters, digits, spaces and . , + = @ _ - only."
+        )
 
 
 def check_targets(cfg: DictConfig) -> None:

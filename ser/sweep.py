@@ -11,16 +11,15 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
 from ser.assemble import speech_of
 from ser.command_text import command_text
 from ser.comparison import REPEATS, finished_runs, tell_comparison
-from ser.config import CONF, build, plain, tell, trains
+from ser.config import CONF, build, given_overrides, plain, tell, trains
 from ser.errors import SerError
-from ser.options import check_kinds
+from ser.options import check_kinds, check_name
 from ser.protocol import read_protocol
 from ser.report import markdown, show
 from ser.results_files import merge_section, write_page
@@ -38,15 +37,13 @@ _OF_THE_RUN = (SerError, ArithmeticError, LookupError, RuntimeError, TypeError, 
 
 def sweep(cfg: DictConfig) -> None:
     """Do what is missing of the sweep that `cfg.sweep` describes, then print its table."""
-    given = [
-        word
-        for word in HydraConfig.get().overrides.task
-        if not word.lstrip("+~").startswith("sweep")
-    ]
-    check_kinds(cfg, HydraConfig.get().overrides.task, CONF, "sweep")
-    tracker = tracker_of(cfg)
+    words = given_overrides()
+    given = [word for word in words if not word.lstrip("+~").startswith("sweep")]
+    check_kinds(cfg, words, CONF, "sweep")
     options = plain(cfg)["sweep"]
-    name = options["name"] = _checked(str(options["name"]))
+    name = options["name"] = str(options["name"])
+    check_name("sweep.name", name)
+    tracker = tracker_of(cfg)
     tags = {"sweep": name, "kind": "parent"}
     with (
         _alone(tracker.root, name),
@@ -56,16 +53,6 @@ def sweep(cfg: DictConfig) -> None:
             search(cfg, options, given, tracker, parent)
         else:
             run_grid(cfg, options, given, tracker, parent)
-
-
-def _checked(name: str) -> str:
-    """The sweep's name; SerError where it cannot name a folder and be looked up in MLflow."""
-    if not re.fullmatch(r"\w[\w.,+=@ -]*", name):
-        raise SerError(
-            f"sweep.name={name}: it names a folder and is looked up in MLflow. Begin with a letter "
-            "or digit and take letters, digits, spaces and . , + = @ _ - only."
-        )
-    return name
 
 
 @contextmanager
@@ -142,7 +129,7 @@ def tell_results(
     if children.empty or "test/uar" not in children:
         return
     name = options["name"]
-    command = command_text("sweep.py", HydraConfig.get().overrides.task)
+    command = command_text("sweep.py", given_overrides())
     try:
         protocol = read_protocol(children, name, command, failures)
     except SerError as error:

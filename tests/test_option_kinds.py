@@ -13,7 +13,7 @@ from ser.config import CONF, build, check
 from ser.errors import OptionError, SerError
 from ser.evaluate import evaluate
 from ser.explain import rewrite_card
-from ser.options import check_kinds, check_values
+from ser.options import check_kinds, check_name, check_values
 from ser.run import prepare
 from ser.run import train as train_run
 from ser.run_folder import RunFolder
@@ -184,6 +184,37 @@ def test_a_run_whose_speech_was_moved_is_scored_and_explained_where_it_lies_now(
         assert rewrite_card(run).is_file()
     finally:
         moved.rename(project / "data")
+
+
+@pytest.mark.parametrize("name", ["", "..", "../page", "a/b", "it's", "-m", 'say "so"'])
+def test_a_name_that_makes_no_folder_or_cannot_be_looked_up_is_refused(hydra_ready, name):
+    with pytest.raises(SerError, match=r"^sweep\.name=.*it names a folder"):
+        check_name("sweep.name", name)
+    check_name("sweep.name", "emodb, lr=1e-3")
+    cfg = compose("train", ["dataset=demo"])
+    cfg.dataset.name = name
+    with pytest.raises(SerError, match=r"^dataset\.name=.*it names a folder"):
+        check(cfg)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("part=train", r"^part=train is no option\. Choose one of: test, val\."),
+        ("seen=all", r"^seen=all is no option\. Choose one of: drop, keep\."),
+        ("device=tpu", r"^device=tpu is no option\. Choose one of: auto, cpu, cuda\."),
+        ("device=cuda", r"^device=cuda: torch finds no such GPU"),
+        ("batch_size=0", r"^batch_size=0: it must be 1 or more"),
+        ("dataset.name=a/b", r"^dataset\.name=a/b: it names a folder"),
+        ("dataset.name=test", r"^dataset\.name=test: .* the run's own clips\. Give .* another"),
+        ("dataset.name=robustness_val", r"^dataset\.name=robustness_val: .* own clips"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_refused(hydra_ready, monkeypatch, word, told):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = ["run=nowhere", "dataset=demo", word]
+    with pytest.raises(SerError, match=told):
+        evaluate(compose("evaluate", words), words)
 
 
 def test_a_sweep_says_that_its_own_grid_would_win(project, hydra_ready):

@@ -1,7 +1,6 @@
 """The runs that a sweep keeps, and the page of results that it ends with."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -33,8 +32,7 @@ class Store:
 def given(monkeypatch):
     """The words of the command line, as Hydra holds them."""
     words = ["sweep=protocol", "dataset.root=/data/x"]
-    hydra = SimpleNamespace(overrides=SimpleNamespace(task=words))
-    monkeypatch.setattr(sweep_module.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(sweep_module, "given_overrides", lambda: words)
 
 
 @pytest.fixture
@@ -95,13 +93,6 @@ def test_a_sweep_is_done_by_one_process_at_a_time(tmp_path):
         pass
     with sweep_module._alone(tmp_path, "a, b"):  # it was let go
         pass
-
-
-@pytest.mark.parametrize("name", ["", "..", "../page", "a/b", "it's", "-m", 'say "so"'])
-def test_a_name_that_makes_no_folder_or_cannot_be_looked_up_is_refused(name):
-    with pytest.raises(SerError, match=r"^sweep\.name=.*it names a folder"):
-        sweep_module._checked(name)
-    assert sweep_module._checked("emodb, lr=1e-3") == "emodb, lr=1e-3"
 
 
 def test_a_run_killed_before_its_folder_was_whole_is_done_anew(tracker, trained, tmp_path):
