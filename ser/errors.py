@@ -24,6 +24,10 @@ class OptionError(SerError):
     """An option that the code does not know, or one that it lacks."""
 
 
+class DivergedError(SerError):
+    """A training whose numbers are no longer finite."""
+
+
 def made_by_other_code(path: Path, error: OptionError) -> SerError:
     """The error of a run or a checkpoint whose options are those of another version of the code."""
     return SerError(

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from ser.batch import Batch
 from ser.confidence import PREFIX, at_temperature, calibration_scores, right_of, temperature_of
-from ser.errors import SerError
+from ser.errors import DivergedError
 from ser.metrics import counts_of, report_text, score_counts, score_groups
 from ser.report import clips_and_speakers
 from ser.subgroups import confounds, groups_of, subgroup_table, subgroups_markdown
@@ -48,8 +48,8 @@ def predict_clips(
     """A row for each clip: id, truth, prediction, confidence, probability_<class>, and whose it is.
 
     `table` is the run's table, which the batches' `index` points into. Confidence and
-    probabilities are those at `temperature`, which stands in a column of its own. SerError where
-    one is no finite number.
+    probabilities are those at `temperature`, which stands in a column of its own. DivergedError
+    where one is no finite number.
     """
     model: Any = task.model
     if model.adapts:
@@ -59,7 +59,7 @@ def predict_clips(
     rows = torch.cat([index for index, _, _ in outputs]).cpu().numpy()
     probabilities = torch.cat([p for _, _, p in outputs]).cpu().numpy()
     if wrong := int((~np.isfinite(probabilities).all(1)).sum()):
-        raise SerError(
+        raise DivergedError(
             f"{type(model).__name__} gave {wrong} of {len(rows)} clips probabilities that are no "
             "finite numbers, which cannot be scored. Look at its features and its forward, or "
             "train again with a lower optimizer.lr."

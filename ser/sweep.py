@@ -18,7 +18,7 @@ from ser.assemble import speech_of
 from ser.command_text import command_text
 from ser.comparison import REPEATS, finished_runs, tell_comparison
 from ser.config import CONF, build, given_overrides, plain, tell, trains
-from ser.errors import SerError
+from ser.errors import DivergedError, SerError
 from ser.options import check_kinds, check_name
 from ser.protocol import read_protocol
 from ser.report import markdown, show
@@ -204,7 +204,10 @@ def _tell_kept(commits: Set[str]) -> None:
 def search(
     cfg: DictConfig, options: Mapping[str, Any], given: list[str], tracker: Tracker, parent: str
 ) -> None:
-    """An Optuna study on the monitored validation metric; the test part stays closed."""
+    """An Optuna study on the monitored validation metric; the test part stays closed.
+
+    A trial that diverges tells that its options are bad, and the next one follows.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -228,7 +231,11 @@ def search(
         log.info("\n[trial %d/%d] %s", done + 1, trials, " ".join(words))
         overrides = [*given, *words, "test=false"]
         job = compose("train", overrides)
-        study.tell(trial, _run_missing(job, overrides, tracker, parent)[0])
+        try:
+            study.tell(trial, _run_missing(job, overrides, tracker, parent)[0])
+        except DivergedError as error:
+            tell(error)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     _tell_search(study, cfg.monitor.metric, tracker, parent)
 
 
@@ -255,7 +262,8 @@ def _enqueue_cut(study: Any) -> None:
 def _completed(study: Any) -> int:
     from optuna.trial import TrialState
 
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    done = (TrialState.COMPLETE, TrialState.PRUNED)
+    return len(study.get_trials(deepcopy=False, states=done))
 
 
 def _suggest(trial: Any, key: str, space: Any) -> str:
@@ -276,6 +284,11 @@ def _suggest(trial: Any, key: str, space: Any) -> str:
 def _tell_search(study: Any, metric: str, tracker: Tracker, parent: str) -> None:
     table = study.trials_dataframe(attrs=("number", "value", "params"))
     table = table.dropna(subset="value")
+    if table.empty:
+        raise SerError(
+            "sweep.search.space: every trial diverged. Give lower rates there, and another "
+            "sweep.name=NAME."
+        )
     table = table.sort_values("value", ascending=study.direction.name == "MINIMIZE")
     table.columns = [str(name).removeprefix("params_") for name in table.columns]
     table = table.rename(columns={"value": metric})

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ser.augment import BatchAugment
 from ser.batch import Batch
-from ser.errors import SerError
+from ser.errors import DivergedError, SerError
 from ser.loss import Mixed, training_loss
 from ser.metrics import macro_f1, uar, war
 from ser.models.base import EmotionModel
@@ -123,7 +123,7 @@ class EmotionClassifier(pl.LightningModule):
         for name in ("train/loss", "val/loss"):
             loss = float(self.trainer.callback_metrics.get(name, 0.0))
             if not math.isfinite(loss):
-                raise SerError(
+                raise DivergedError(
                     f"{self._culprit()}: {name} is {loss} in epoch {self.current_epoch + 1}, and "
                     f"nothing is learned from a loss that is no finite number. {_WAYS_OUT}"
                 )

@@ -6,7 +6,35 @@ import pytest
 from composing import composed
 
 from ser import sweep as sweep_module
-from ser.errors import SerError
+from ser.errors import DivergedError, SerError
+
+
+@pytest.mark.parametrize("bad", [{1, 2}, {0, 1, 2, 3, 4}])
+def test_a_trial_that_diverges_is_a_trial_and_the_search_goes_on(
+    tmp_path, monkeypatch, capsys, bad
+):
+    calls, told = iter(range(99)), []
+
+    def run(job, overrides, *_):
+        if next(calls) in bad:
+            raise DivergedError("the loss is nan")
+        return job.optimizer.lr, set()
+
+    monkeypatch.setattr(sweep_module, "_run_missing", run)
+    monkeypatch.setattr(sweep_module, "compose", lambda _, words: composed(*words))
+    space = {"optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+    options = {"name": "mine", "search": {"trials": 5, "seed": 0, "space": space}}
+    cfg = composed("model=tim", f"runs_root={tmp_path}")
+    tracker = SimpleNamespace(describe=lambda _, text: told.append(text), log_table=lambda *_: None)
+    if len(bad) == 5:
+        with pytest.raises(SerError, match=r"^sweep\.search\.space: every trial diverged\."):
+            sweep_module.search(cfg, options, ["model=tim"], tracker, "parent")
+    else:
+        sweep_module.search(cfg, options, ["model=tim"], tracker, "parent")
+        assert told[0].startswith("best: `optimizer.lr=")
+        assert len(told[0].split("\n\n")[1].splitlines()) == 2 + 3
+    assert next(calls) == 5
+    assert capsys.readouterr().err.count("error: the loss is nan") == len(bad)
 
 
 def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, monkeypatch):
