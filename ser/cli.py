@@ -265,6 +265,8 @@ def _wrong(options: argparse.Namespace) -> None:
 def _explain(options: argparse.Namespace) -> None:
     from ser.explain import explain, explain_clip
 
+    if options.clip is not None and len(options.runs) > 1:
+        raise SerError("--clip asks one run about a recording: give one RUN.")
     folders = [_find_with_config(named) for named in options.runs]
     if options.clip is None:
         paths = explain(folders, limit=options.limit, encoder_path=options.encoder_path)

@@ -149,6 +149,7 @@ def test_the_figures_folder_is_said_and_not_committed(capsys):
         ("predict last a.wav", "a.wav: there is no such file"),
         ("predict last --encoder-path x a.wav", "a.wav: there is no such file"),
         ("wrong nowhere", "nowhere: no run of that name"),
+        ("explain last last --clip a.wav", "--clip asks one run about a recording: give one RUN"),
     ],
 )
 def test_a_mistake_is_one_paragraph_and_status_2(capsys, run, words, text):
