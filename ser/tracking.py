@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -152,12 +151,12 @@ class Tracker:
         self.client.update_run(run_id, status="RUNNING")
 
     def log_config(self, run_id: str, config: Mapping[str, Any]) -> None:
-        """Log every option as a parameter; values are cut at MLflow's 250 characters."""
+        """Log every option as a parameter; MLflow cuts values at 6,000 characters."""
         from mlflow.entities import Param
 
         have = self.client.get_run(run_id).data.params
-        flat = {key: str(value)[:250] for key, value in flatten(config).items()}
-        params = [Param(key, value) for key, value in flat.items() if key not in have]
+        flat = flatten(config).items()
+        params = [Param(key, str(value)) for key, value in flat if key not in have]
         for start in range(0, len(params), 100):  # MLflow takes 100 at a time
             self.client.log_batch(run_id, params=params[start : start + 100])
 
@@ -253,10 +252,7 @@ class Tracker:
 
     def log_table(self, run_id: str, name: str, text: str) -> None:
         """Keep a printed table as an artifact."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            path.write_text(text, encoding="utf-8")
-            self.client.log_artifact(run_id, str(path))
+        self.client.log_text(run_id, text, name)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

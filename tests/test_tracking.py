@@ -48,7 +48,7 @@ def test_a_run_holds_tags_options_figures_and_files(tracker, tmp_path):
     assert run.info.run_name == "tim-demo" and run.info.status == "FINISHED"
     assert run.data.tags["model"] == "tim"
     assert len(run.data.params) == 152 and run.data.params["model.width"] == "39"
-    assert run.data.params["model.text"] == "x" * 250
+    assert run.data.params["model.text"] == "x" * 400
     assert run.data.metrics.pop("test/recall/ärger_") == 0.5
     assert len(run.data.metrics) == 1101 and run.data.metrics["test/uar"] == 0.25
     assert run.data.metrics["many/1099"] == pytest.approx(157)
