@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ser.confidence import classes_in
-from ser.metrics import pool_folds
+from ser.metrics import METRICS, pool_folds
 from ser.report import comparison_cells, markdown, show
 from ser.run_folder import RunFolder
 from ser.scoring import figures_of
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 # Options that repeat an arm, or say where things lie, and do not make another
 REPEATS = ("seed", "split.fold", "runs_root", "cache_root", "data_root")
-SHOWN = ("uar", "war", "macro_f1")
 _WORDS = re.compile(r" (?=[~+]*[\w.@/]+=)")  # between two options: values hold spaces, too
 
 
@@ -38,7 +37,7 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
         return
     rows = compare_rows(children)
     part = "test" if all("test/uar" in row for row in rows) else "best"
-    metrics = [f"{part}/{name}" for name in SHOWN]
+    metrics = [f"{part}/{name}" for name in METRICS]
     where = "test part; folds pooled"
     if part == "best":
         where = "validation part, kept checkpoint; mean over folds"

@@ -7,7 +7,7 @@ Keys of a score: ``uar``, ``war``, ``macro_f1``, ``recall/<emotion>``; of a grou
 ``corpus/<name>/uar``, ``sex/<sex>/war``, ``without_tess/uar`` and so on.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,11 @@ def macro_f1(counts: Counts) -> float:
     return float(np.nanmean(class_f1(counts)))
 
 
+METRICS: dict[str, Callable[[Counts], float]] = {"uar": uar, "war": war, "macro_f1": macro_f1}
+NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
+"""What is taken over all classes, and what people read it as."""
+
+
 def score_counts(counts: Counts, classes: Sequence[str]) -> dict[str, float]:
     """Every figure of one confusion matrix; a class with no clip has no ``recall/`` key.
 
@@ -102,7 +107,7 @@ def score_counts(counts: Counts, classes: Sequence[str]) -> dict[str, float]:
             f"scored on {len(classes)} classes ({', '.join(classes)}): it needs one row and one "
             "column a class, and at least one clip."
         )
-    figures = {"uar": uar(counts), "war": war(counts), "macro_f1": macro_f1(counts)}
+    figures = {key: metric(counts) for key, metric in METRICS.items()}
     recalls = zip(classes, class_recall(counts), strict=True)
     return figures | {f"recall/{name}": float(r) for name, r in recalls if not np.isnan(r)}
 
@@ -149,8 +154,7 @@ def report_text(counts: Counts, classes: Sequence[str]) -> str:
     table = class_report(counts, classes).to_string(
         float_format="{:.3f}".format, na_rep="-", index_names=False
     )
-    overall = {"UAR": uar(counts), "WAR": war(counts), "macro F1": macro_f1(counts)}
-    summary = "   ".join(f"{name} {figure:.3f}" for name, figure in overall.items())
+    summary = "   ".join(f"{NAMES[key]} {metric(counts):.3f}" for key, metric in METRICS.items())
     return f"{table}\n\n{summary}   clips {int(counts.sum())}\n"
 
 

@@ -27,7 +27,7 @@ from ser.card_facts import (
 from ser.checkpoint import load_checkpoint
 from ser.corpora import CORPORA
 from ser.features import Feature
-from ser.metrics import class_report, counts_of, macro_f1, split_groups, uar, war
+from ser.metrics import METRICS, NAMES, class_report, counts_of, split_groups
 from ser.models.base import EmotionModel
 from ser.report import GROUP_LABELS, class_markdown, markdown
 from ser.run_folder import RunFolder
@@ -231,9 +231,9 @@ def figures_table(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
         counts = counts_of(clips, classes)
         weights = draw_clips(clips)
         row = {"": name, "clips": f"{len(clips):,}", "speakers": str(clips["speaker"].nunique())}
-        for label, metric in (("UAR", uar), ("WAR", war), ("macro F1", macro_f1)):
+        for key, metric in METRICS.items():
             low, high = interval_of(metric_draws(weights, clips, classes, metric))
-            row[label] = f"{metric(counts):.3f} [{low:.3f}, {high:.3f}]"
+            row[NAMES[key]] = f"{metric(counts):.3f} [{low:.3f}, {high:.3f}]"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 

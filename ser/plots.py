@@ -13,6 +13,7 @@ import pandas as pd
 
 from ser.errors import SerError
 from ser.figure_text import text_width_in, title_lines, widest_in, wrapped
+from ser.metrics import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-FIGURE_NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
 DPI = 150  # sharp on a doubled screen, under 200 kB a file
 TITLE_LINE_IN, TITLE_SIDES_IN = 0.22, 0.4
 SHARES_HEADING = "Share of each true class, %"
@@ -68,9 +68,7 @@ def confusion_figure(
     rows = [f"{c} ({n:,})" for c, n in zip(classes, support, strict=True)]
     fit_in = widest_in(clips.ravel(), 10) + 2 * CELL_PAD_IN
     side_in = max(len(classes) * max(CELL_IN, fit_in), text_width_in(SHARES_HEADING, 12))
-    overall = "   ".join(
-        f"{FIGURE_NAMES[key]} {figures[key]:.3f}" for key in FIGURE_NAMES if key in figures
-    )
+    overall = "   ".join(f"{NAMES[key]} {figures[key]:.3f}" for key in NAMES if key in figures)
     slanted_in = 0.75 * widest_in(classes, 10)  # both across and down, at 40 degrees
     names_in = sum(max(widest_in(names, 10), slanted_in) for names in (rows, classes))
     width_in, height_in = 2 * side_in + names_in + 1.2, side_in + slanted_in + 1.7

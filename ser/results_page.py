@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora import corpus_class
+from ser.metrics import NAMES
 from ser.protocol import AVERAGED, CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
-from ser.report import OVERALL, UNKNOWN, counted, figure_cell, markdown, plus_minus
+from ser.report import UNKNOWN, counted, figure_cell, markdown, plus_minus
 from ser.results_table import ALL, NLL, WITHOUT_TESS, Results
 from ser.statistics import FEW_SPEAKERS, N_DRAWS
 
@@ -56,7 +57,7 @@ def overall_cells(
     for arm, of_arm in _ranked(figures):
         overall = of_arm[of_arm["part"] == ALL]
         row = {"arm": _arm_cell(arm), "seeds": str(of_arm["seeds"].iloc[0])}
-        columns = OVERALL | {NLL: "log loss"}
+        columns = NAMES | {NLL: "log loss"}
         row |= {label: _cell(overall, "metric", key) for key, label in columns.items()}
         rows.append(row)
     if not any(arm.model == CHANCE for arm in protocol.arms):
@@ -228,7 +229,7 @@ def _fold_cells(figures: pd.DataFrame) -> pd.DataFrame:
     for arm, of_arm in _ranked(figures):
         by_metric = of_arm[of_arm["part"] == ALL].set_index("metric")
         pairs = {
-            label: by_metric.loc[key, ["fold_mean", "fold_sd"]] for key, label in OVERALL.items()
+            label: by_metric.loc[key, ["fold_mean", "fold_sd"]] for key, label in NAMES.items()
         }
         cells = {label: plus_minus(*pair) for label, pair in pairs.items()}
         rows.append({"arm": _arm_cell(arm)} | cells)

@@ -11,7 +11,7 @@ import pandas as pd
 from ser.calibration import clip_nll
 from ser.confidence import probabilities_of, truth_of
 from ser.errors import SerError
-from ser.metrics import TESS, class_recall, counts_of, macro_f1, uar, war
+from ser.metrics import METRICS, TESS, class_recall, counts_of
 from ser.protocol import CHANCE, Arm, Protocol, seed_averaged
 from ser.statistics import (
     N_DRAWS,
@@ -28,7 +28,6 @@ from ser.statistics import (
     metric_draws,
 )
 
-OVERALL: dict[str, Metric] = {"uar": uar, "war": war, "macro_f1": macro_f1}
 NLL = "nll"
 ALL, WITHOUT_TESS = "all", "without_tess"
 ENSEMBLE = "ensemble"
@@ -76,7 +75,7 @@ def compute_results(
     for arm in arms:
         over_folds = folds[folds["arm"] == arm.name]
         for part, chosen in _parts(protocol.clips):
-            metrics = OVERALL if part != ALL else OVERALL | _recalls(protocol)
+            metrics = METRICS if part != ALL else METRICS | _recalls(protocol)
             for name, metric in metrics.items():
                 values = _observed(arm, protocol, metric, chosen)
                 drawn = _drawn(arm, protocol, metric, chosen, weights)
@@ -85,7 +84,7 @@ def compute_results(
                     draws[arm.name] = float(np.mean(values)), for_tests
                 row = _row(arm, protocol, part, int(chosen.sum()), name)
                 row |= _summary(values, drawn)
-                if part == ALL and name in OVERALL:
+                if part == ALL and name in METRICS:
                     row |= _over_folds(over_folds, name)
                 rows.append(row)
         loss = _losses(arm, protocol)
@@ -177,7 +176,7 @@ def _fold_table(arms: Sequence[Arm], protocol: Protocol) -> pd.DataFrame:
         for seed, table in zip(seeds, arm.tables, strict=True):
             for fold, clips in table.groupby("fold"):
                 counts = counts_of(clips, protocol.classes)
-                figures = {name: metric(counts) for name, metric in OVERALL.items()}
+                figures = {name: metric(counts) for name, metric in METRICS.items()}
                 row = {"arm": arm.name, "seed": seed, "fold": fold, "clips": len(clips)}
                 rows.append(row | figures)
     return pd.DataFrame(rows)

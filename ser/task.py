@@ -15,7 +15,7 @@ from ser.augment import BatchAugment
 from ser.batch import Batch
 from ser.errors import DivergedError, SerError
 from ser.loss import Mixed, training_loss
-from ser.metrics import macro_f1, uar, war
+from ser.metrics import METRICS, uar
 from ser.models.base import EmotionModel
 
 Schedule = Callable[[Optimizer, int, str, str], Any]
@@ -116,7 +116,7 @@ class EmotionClassifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log UAR, WAR and macro-F1 of the validation split, and the epoch's training UAR."""
         self._log_counts("train", {"uar": uar})
-        self._log_counts("val", {"uar": uar, "war": war, "macro_f1": macro_f1})
+        self._log_counts("val", METRICS)
 
     def on_train_epoch_end(self) -> None:
         """End the training where a loss is no number; runs before the epoch's checkpoint."""

@@ -14,6 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 from ser import comparison
 from ser.comparison import arm_names, compare_rows, model_names, tell_comparison
 from ser.errors import SerError
+from ser.metrics import METRICS
 
 CLASSES = ("happy", "sad")
 
@@ -37,7 +38,7 @@ class Kept:
 
 def child(overrides: str, **changes: object) -> dict[str, object]:
     words = dict(word.split("=", 1) for word in overrides.split() if "=" in word)
-    figures = {f"{part}/{name}": 0.5 for part in ("best", "test") for name in comparison.SHOWN}
+    figures = {f"{part}/{name}": 0.5 for part in ("best", "test") for name in METRICS}
     return {
         "overrides": overrides, "model": words.get("model", "ensemble"), "fold": "0",
         "seed": words.get("seed", "0"), "config": overrides, "synthetic": "false",
