@@ -36,8 +36,7 @@ class _Place:
 class FeatureStore:
     """The features of one folder by content hash, read through memory maps.
 
-    A view is writable and private to the process (copy on write): nothing reaches the file. The
-    store can be pickled; maps are opened again on the other side.
+    A view is writable and private to the process (copy on write): nothing reaches the file.
     """
 
     def __init__(self, folder: Path, dtype: type[np.floating]) -> None:
@@ -96,10 +95,6 @@ class FeatureStore:
         """Bytes of the values of all clips stored."""
         sizes = (int(np.prod(place.shape)) for place in self._places.values())
         return sum(sizes) * self._dtype.itemsize
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the open maps, whose pickling would copy every value."""
-        return {**self.__dict__, "_maps": {}}
 
 
 def sweep(store: FeatureStore) -> None:
