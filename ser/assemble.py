@@ -24,6 +24,7 @@ from ser.run_folder import RunFolder
 from ser.shards import FeatureStore
 from ser.speech import Speech, open_speech
 from ser.splits import Split, check_classes
+from ser.tracking import flatten
 
 log = logging.getLogger(__name__)
 
@@ -193,9 +194,9 @@ def card_of(cfg: DictConfig, material: Material, features: Sequence[Feature]) ->
         "trained_on": list(material.speech.corpora),
         "synthetic": material.speech.synthetic,
         "manifest": material.speech.fingerprint,
-        "split": material.split.name,
-        "fold": material.split.fold,
-        "split_hash": material.split.digest,
+        "split": split.name,
+        "fold": split.fold,
+        "split_hash": split.digest,
         "seed": cfg.seed,
     }
 
@@ -204,7 +205,7 @@ def check_front_end(path: Path, card: Mapping[str, Any], features: Sequence[Feat
     """End where these features would not give the numbers that the checkpoint was trained on."""
     now = [feature.settings() for feature in features]
     for then, settings in zip(card.get("front_end", now), now, strict=True):  # old cards lack it
-        old, new = _flat(then), _flat(settings)
+        old, new = flatten(then), flatten(settings)
         # a hub's commit and a folder's hashes cannot be compared
         elsewhere = "encoder.repo" in old.keys() ^ new.keys()
         for key in sorted(old.keys() | new.keys()):
@@ -215,8 +216,3 @@ def check_front_end(path: Path, card: Mapping[str, Any], features: Sequence[Feat
                     "encoder or the version of this code that it was trained with (run.json has "
                     "its commit), or train again."
                 )
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    (row,) = pd.json_normalize(dict(settings)).to_dict("records")
-    return {str(key): value for key, value in row.items()}

@@ -29,7 +29,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ser.audio import load_waveform
 from ser.errors import SerError
 from ser.features.base import Array, Feature
-from ser.shards import FeatureStore, sweep, write_shard, write_whole
+from ser.shards import FeatureStore, sweep, write_shard
+from ser.whole_files import write_text
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
 def _fill(folder: Path, feature: Feature, clips: list[Clip], workers: int, progress: bool) -> None:
     """Extract the clips, writing a shard every few seconds and whatever happens at the end."""
     settings = json.dumps(feature.settings(), indent=2, sort_keys=True)
-    write_whole(folder / "settings.txt", settings.encode())
+    write_text(folder / "settings.txt", settings)
     shard: dict[str, Array] = {}
     size, started = 0, time.monotonic()
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

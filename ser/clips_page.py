@@ -6,7 +6,7 @@ Audio and pictures are inside the page, so it opens from a disk or an e-mail ali
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ AUDIO_LIMIT_BYTES = 25_000_000  # of FLAC in a page: what browsers and mail stil
 PEAK = 0.9  # of full scale: RAVDESS at its own level is too quiet to hear
 N_MELS, N_FFT, HOP_SAMPLES = 64, 512, 160
 RANGE_DB = 70  # below the loudest point; the rest is the room
-FACTS = ("id", "corpus", "speaker", "sex", "intensity", "text", "duration_s", "path", "truth")
+FACTS = ("corpus", "speaker", "sex", "intensity", "text", "duration_s", "path", "truth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def count_wrong(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             )
     answers = pd.concat(tables, ignore_index=True)
     by_clip = answers.groupby("id", sort=True)
-    facts = by_clip[[column for column in FACTS if column != "id"]].first()
+    facts = by_clip[list(FACTS)].first()
     facts["scored"] = by_clip.size()
     mistakes = answers[answers["truth"] != answers["prediction"]]
     probabilities = [f"{PREFIX}{name}" for name in shares[first]]
@@ -143,14 +143,7 @@ def _card(row: Mapping[Any, Any], sound: Sound, runs: Mapping[str, pd.DataFrame]
     ]
     shares = [(k.removeprefix(PREFIX), v) for k, v in row.items() if k.startswith(PREFIX)]
     facts = {key: "" if pd.isna(value) else value for key, value in row.items()}
-    return facts | {
-        "answers": answers,
-        "probabilities": shares,
-        "audio": sound.audio,
-        "picture": sound.picture,
-        "silence": sound.silence,
-        "level": sound.level,
-    }
+    return facts | asdict(sound) | {"answers": answers, "probabilities": shares}
 
 
 def _sound(path: str, left_bytes: int) -> Sound:

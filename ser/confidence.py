@@ -38,9 +38,8 @@ class Calibrated:
 
     def figures(self) -> dict[str, float]:
         """What is logged of it: best/temperature, best/abstain_below, best/abstain_coverage."""
-        card = self.card()
-        card.pop("abstain_target_accuracy", None)
-        return {f"best/{key}": value for key, value in card.items()}
+        given = "abstain_target_accuracy"
+        return {f"best/{key}": value for key, value in self.card().items() if key != given}
 
 
 def calibrate(

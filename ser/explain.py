@@ -57,7 +57,6 @@ class Explained:
     folder: RunFolder
     recognizer: Recognizer
     name: str  # as titles bear it
-    synthetic: bool
 
     @property
     def out(self) -> Path:
@@ -75,14 +74,15 @@ def explain(
     """
     predictions = {name: f.read_predictions() for name, f in _named(folders).items()}
     run = _open(folders[0], encoder_path)
+    who = run.name if len(predictions) == 1 else f"{len(predictions)} runs"
+    title = f"The clips most often wrong: {who}"
     parts: dict[str, Callable[[Path], None]] = {
         "embedding_map.png": lambda path: _draw_map(run, path),
         "layer_weights.png": lambda path: _draw_layers(run, path),
         "scale_weights.png": lambda path: _draw_scales(run, path),
         "recall.png": lambda path: _draw_recall(run, folders, predictions, path),
         "wrong_clips.html": lambda path: write_text(
-            path,
-            clips_page(predictions, limit, _page_title(run, predictions), synthetic=run.synthetic),
+            path, clips_page(predictions, limit, title, synthetic=run.recognizer.synthetic)
         ),
     }
     skipped = {}
@@ -140,9 +140,7 @@ def rewrite_card(folder: RunFolder, *, encoder_path: str | None = None) -> Path:
 
 def _open(folder: RunFolder, encoder_path: str | None) -> Explained:
     recognizer = load_recognizer(folder.best, encoder_path)
-    synthetic = bool(load_checkpoint(folder.best)["ser"]["synthetic"])
-    name = _short(folder) + SYNTHETIC * synthetic
-    run = Explained(folder, recognizer, name, synthetic)
+    run = Explained(folder, recognizer, _short(folder) + SYNTHETIC * recognizer.synthetic)
     run.out.mkdir(exist_ok=True)
     remove_parts(run.out)
     return run
@@ -161,11 +159,6 @@ def _named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
         name if short.count(name) == 1 else path.name: folder
         for name, (path, folder) in zip(short, unique.items(), strict=True)
     }
-
-
-def _page_title(run: Explained, predictions: dict[str, pd.DataFrame]) -> str:
-    who = run.name if len(predictions) == 1 else f"{len(predictions)} runs"
-    return f"The clips most often wrong: {who}"
 
 
 def _draw_map(run: Explained, path: Path) -> None:
@@ -288,7 +281,7 @@ def _draw_recall(
     title = run.name
     if len(configs) > 1:
         told = sorted({f"{cfg.dataset.name}, {cfg.split.name}" for cfg in configs.values()})
-        title = f"{len(configs)} runs of {'; '.join(told)}" + SYNTHETIC * run.synthetic
+        title = f"{len(configs)} runs of {'; '.join(told)}" + SYNTHETIC * run.recognizer.synthetic
     clips = clips_and_speakers(pd.concat(predictions.values()).drop_duplicates("id"))
     save_figure(recall_figure(table, f"{title}: recall {where_tested(by_model)}, {clips}"), path)
 

@@ -195,7 +195,7 @@ def build_trainer(cfg: DictConfig, callbacks: Any, logger: Any, **changes: Any) 
         logger=logger,
         plugins=[SafeCheckpointIO()],
         enable_model_summary=False,
-        enable_progress_bar=any(type(c).__name__ == "RichProgressBar" for c in callbacks),
+        enable_progress_bar=any(isinstance(one, pl.callbacks.RichProgressBar) for one in callbacks),
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged by step
     )

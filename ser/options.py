@@ -18,6 +18,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 
 from ser.errors import OptionError, SerError
+from ser.labels import LABEL_SETS, NATIVE
 
 MONITORED = ("val/uar", "val/war", "val/macro_f1", "val/loss")
 _WORDS_TOO = ("devices", "enrolment")  # numbers that may be `auto` or `all`
@@ -138,7 +139,7 @@ def check_values(cfg: DictConfig) -> None:
     choices = {
         "loss.imbalance": (cfg.loss.imbalance, ("weights", "sampler", "none")),
         "dataset.source": (cfg.dataset.source, ("auto", "combined", "corpus", "demo")),
-        "dataset.labels": (cfg.dataset.labels, ("native", "eight", "seven", "six", "four")),
+        "dataset.labels": (cfg.dataset.labels, (NATIVE, *LABEL_SETS)),
         "monitor.metric": (cfg.monitor.metric, MONITORED),
         "monitor.mode": (cfg.monitor.mode, ("max", "min")),
         "keep": (cfg.keep, ("last", "best")),

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ser.confidence import right_of, truth_of
 from ser.metrics import counts_of, uar, war
+from ser.report import markdown
 from ser.statistics import Values, Weights, draw_clips, interval_of
 
 N_DRAWS = 1000  # half of the tables': a run has a hundred groups, and waits for them
@@ -157,8 +158,6 @@ def _confounds_of(clips: pd.DataFrame, first: str, second: str) -> list[Confound
 
 def subgroups_markdown(table: pd.DataFrame, met: Sequence[Confound], title: str) -> str:
     """The table for people: the warnings first, then a table for each attribute."""
-    from ser.report import markdown
-
     parts = [f"# Subgroups: {title}", INTRODUCTION]
     if met:
         parts.append("\n".join(f"- **Warning:** {confound.text}" for confound in met))

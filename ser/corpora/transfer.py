@@ -64,7 +64,7 @@ class Retry:
     pause_s: float = 1.0
 
 
-def fetch(remote: RemoteFile, *, retry: Retry, advance: Advance) -> Path:
+def fetch(remote: RemoteFile, *, retry: Retry, advance: Advance) -> None:
     """Fetch one file to `remote.path`, by way of `<path>.part`.
 
     A part left by an earlier run is continued if the server can (HTTP Range), else started over.
@@ -80,7 +80,6 @@ def fetch(remote: RemoteFile, *, retry: Retry, advance: Advance) -> Path:
             "disk, or make its folder writable, and run the same command again: it goes on from "
             "what has arrived."
         ) from error
-    return remote.path
 
 
 def _fetch(remote: RemoteFile, part: Path, retry: Retry, advance: Advance) -> None:
