@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser.labels import NATIVE, classes_of
-from ser.plots import VAL_COLOUR, new_figure, unframed
+from ser.plots import MARK_COLOUR, VAL_COLOUR, label_bands, new_figure, unframed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,6 @@ LEGEND_LETTERS = 65  # of 9 points, in a panel's width
 MARKERS = "os^D"  # beside the colours, for those who see fewer of them
 EDGE_COLOUR = "#4d4d4d"  # of points: the palette's pink and yellow are hardly seen on white
 PANEL_IN, LINE_IN, ROW_IN = 4.9, 0.24, 0.19  # a panel's side, a line of the title, one of a legend
-AGAINST_COLOUR = "#d55e00"
 SPECTROGRAM_RANGE_DB = 70
 
 
@@ -100,8 +99,7 @@ def saliency_figure(
         logmel_db.T, origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
         vmin=top_db - SPECTROGRAM_RANGE_DB, vmax=top_db, extent=(0, end_s, 0, logmel_db.shape[1]),
     )  # fmt: skip
-    bands = [int(np.argmin(np.abs(np.asarray(mel_hz) - hz))) for hz in (250, 1000, 4000)]
-    mel.set_yticks([band + 0.5 for band in bands], ["250", "1,000", "4,000"])
+    label_bands(mel, mel_hz)
     mel.set_ylabel("log-mel, Hz", fontsize=10)
     mel.set_xlabel("seconds", fontsize=11)
     mel.set_xlim(0, end_s)
@@ -136,7 +134,7 @@ def _draw_map(axes: "Axes", points: Array, colouring: Colouring) -> None:
 
 def _draw_curve(axes: "Axes", centres_s: Array, drop: Array, emotion: str) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
-    sides = (("for", drop >= 0, VAL_COLOUR), ("against", drop < 0, AGAINST_COLOUR))
+    sides = (("for", drop >= 0, VAL_COLOUR), ("against", drop < 0, MARK_COLOUR))
     for side, where, colour in sides:
         if where.any():
             axes.fill_between(

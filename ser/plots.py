@@ -5,7 +5,7 @@ caller saves it, logs it, or displays it in a notebook.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ UPRIGHT_ARMS = 2  # of more than these the figure would be too wide to read
 BARS_SHARE = 0.8  # of a class's slot
 FLAT_NAME_IN = 1.0  # a class's name that is longer is slanted
 OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+MEL_TICKS_HZ = (250, 1000, 4000)
 LEGEND_HANDLE_IN = 0.7  # what stands before and between the names
 TRAIN_COLOUR, VAL_COLOUR, MARK_COLOUR = "#7f7f7f", "#0173b2", "#d55e00"  # colour-blind safe
 DOTS = {"color": MARK_COLOUR, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
@@ -284,8 +285,14 @@ def _decimals(weights: npt.ArrayLike) -> int:
     return 3 if np.ptp(weights) >= 0.01 else 4
 
 
-def unframed(axes: "Axes") -> None:
-    """No frame at the top and right, and faint horizontal guides behind the data."""
+def unframed(axes: "Axes", guides: Literal["x", "y"] = "y") -> None:
+    """No frame at the top and right, and faint guides from an axis, behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.grid(axis=guides, color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def label_bands(axes: "Axes", mel_hz: Sequence[float]) -> None:
+    """Name mel bands, which are drawn from 0 up, by their frequency."""
+    bands = [int(np.argmin(np.abs(np.asarray(mel_hz) - hz))) for hz in MEL_TICKS_HZ]
+    axes.set_yticks([band + 0.5 for band in bands], [f"{hz:,}" for hz in MEL_TICKS_HZ])

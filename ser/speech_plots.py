@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ser.figure_text import widest_in
-from ser.plots import new_figure
+from ser.plots import VAL_COLOUR, label_bands, new_figure, unframed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float32]
 
 ROW_IN = 1.15  # height of an emotion's row of pictures
-MEL_TICKS_HZ = (250, 1000, 4000)
 LOGMEL_RANGE_DB = 80  # below the loudest point shown; the rest is the room
 OVER_COLOUR = "#c4c4c4"  # past a clip's end: on no colour scale here
 HEADINGS = (
@@ -76,7 +75,7 @@ def speech_figure(
         mfcc_image = _draw_frames(
             row[2], standard, clip, "RdBu_r", -MFCC_DEVIATIONS, MFCC_DEVIATIONS
         )
-    _label_bands(grid[0, 1], mel_hz)
+    label_bands(grid[0, 1], mel_hz)
     grid[0, 0].set_xlim(0, max(clip.duration_s for clip in clips.values()))
     for column, heading in enumerate(HEADINGS):
         grid[0, column].set_title(heading, fontsize=11)
@@ -129,7 +128,7 @@ def balance_figure(table: pd.DataFrame, classes: Sequence[str], title: str) -> "
     axes.invert_yaxis()
     axes.set_xlim(0, 1.17 * start.max())  # room for the totals
     axes.set_xlabel("clips", fontsize=11)
-    _guide(axes)
+    unframed(axes, "x")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
 
@@ -154,20 +153,13 @@ def _draw_durations(axes: "Axes", clips: pd.DataFrame, classes: Sequence[str]) -
         fontsize=10,
     )
     axes.set_xlabel("seconds", fontsize=11)
-    _guide(axes)
-
-
-def _guide(axes: "Axes") -> None:
-    """No frame at the top and right, and faint vertical guides behind the data."""
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    unframed(axes, "x")
 
 
 def _draw_waveform(axes: "Axes", clip: SpeechPicture, emotion: str) -> None:
     """Draw samples against seconds, the emotion as the row's name."""
     seconds = np.arange(len(clip.waveform)) / clip.sample_rate_hz
-    axes.plot(seconds, clip.waveform, color="#0173b2", linewidth=0.4)
+    axes.plot(seconds, clip.waveform, color=VAL_COLOUR, linewidth=0.4)
     axes.set_ylabel(
         emotion, rotation=0, ha="right", va="center", fontsize=11, fontweight="bold", labelpad=8
     )
@@ -186,12 +178,6 @@ def _draw_frames(
         frames.T, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high,
         extent=(0, end_s, 0, frames.shape[1]), interpolation="nearest",
     )  # fmt: skip
-
-
-def _label_bands(axes: "Axes", mel_hz: Sequence[float]) -> None:
-    """Name mel bands by their frequency."""
-    bands = [int(np.argmin(np.abs(np.asarray(mel_hz) - hz))) for hz in MEL_TICKS_HZ]
-    axes.set_yticks([band + 0.5 for band in bands], [f"{hz:,}" for hz in MEL_TICKS_HZ])
 
 
 def _colour_bar(figure: "Figure", image: "AxesImage", column: Sequence["Axes"], label: str) -> None:

@@ -76,9 +76,7 @@ def _finish(axes: "Axes", ticks: list[float], names: list[str], end: float) -> N
     axes.set_xlabel(
         "recall minus that of all other clips (percentage points, with 95 % interval)", fontsize=11
     )
-    unframed(axes)
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    unframed(axes, "x")
 
 
 def _legend(figure: "Figure", drawn: set[str]) -> None:
