@@ -62,15 +62,12 @@ class SplitPolicy(ABC):
 
     shares_speakers: ClassVar[bool] = False
 
-    def __init__(self, name: str, fold: int) -> None:
-        """`name` as in conf/split/<name>.yaml; `fold` counts from 0."""
-        self.name = name
-        self.fold = fold
+    def __init__(self, name: str, fold: int, **fractions: float) -> None:
+        """`name` as in conf/split/<name>.yaml; `fold` counts from 0.
 
-    @property
-    def fractions(self) -> dict[str, float]:
-        """The shares that the policy draws, by config key; checked when a table is split."""
-        return {}
+        `fractions` are the shares that the policy draws; they are checked when a table is split.
+        """
+        self.name, self.fold, self.fractions = name, fold, fractions
 
     @abstractmethod
     def count_folds(self, table: pd.DataFrame) -> int:

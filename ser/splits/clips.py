@@ -19,15 +19,10 @@ class Random(SplitPolicy):
         self, name: str, fold: int, seed: int, val_fraction: float, test_fraction: float
     ) -> None:
         """The fractions are of all clips."""
-        super().__init__(name, fold)
+        super().__init__(name, fold, val_fraction=val_fraction, test_fraction=test_fraction)
         self.seed = seed
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        """Both shares, of which the rest is train."""
-        return {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
 
     def count_folds(self, table: pd.DataFrame) -> int:
         """One: another draw is another seed."""
@@ -52,15 +47,10 @@ class ClipKFold(SplitPolicy):
 
     def __init__(self, name: str, fold: int, seed: int, n_folds: int, val_fraction: float) -> None:
         """`val_fraction`: of the clips outside the test fold."""
-        super().__init__(name, fold)
+        super().__init__(name, fold, val_fraction=val_fraction)
         self.seed = seed
         self.n_folds = n_folds
         self.val_fraction = val_fraction
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        """The validation share."""
-        return {"val_fraction": self.val_fraction}
 
     def count_folds(self, table: pd.DataFrame) -> int:
         """`n_folds`; SerError where there are fewer different recordings than that."""

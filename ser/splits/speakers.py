@@ -14,14 +14,9 @@ class HeldOutSpeakers(SplitPolicy):
 
     def __init__(self, name: str, fold: int, seed: int, val_fraction: float) -> None:
         """`val_fraction`: of each corpus' speakers outside the test part."""
-        super().__init__(name, fold)
+        super().__init__(name, fold, val_fraction=val_fraction)
         self.seed = seed
         self.val_fraction = val_fraction
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        """The validation share."""
-        return {"val_fraction": self.val_fraction}
 
     @abstractmethod
     def test_rows(self, table: pd.DataFrame) -> "pd.Series[bool]":
@@ -48,15 +43,10 @@ class Speaker(SplitPolicy):
         self, name: str, fold: int, seed: int, val_fraction: float, test_fraction: float
     ) -> None:
         """The fractions are of each corpus' speakers."""
-        super().__init__(name, fold)
+        super().__init__(name, fold, val_fraction=val_fraction, test_fraction=test_fraction)
         self.seed = seed
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        """Both shares, of which the rest is train."""
-        return {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
 
     def count_folds(self, table: pd.DataFrame) -> int:
         """One: another draw is another seed. SerError where no corpus has two speakers."""
