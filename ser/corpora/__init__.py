@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ser.corpora.base import Corpus, CorpusNotFoundError, how_to_get
+from ser.corpora.base import Corpus
 from ser.corpora.files import audio_files
 from ser.errors import SerError
 
@@ -53,7 +53,8 @@ def find_corpora(data_root: Path, names: Sequence[str] | None = None) -> dict[st
         if root is not None:
             found[name] = root
         elif names is not None:
-            raise _absent(corpus, data_root)
+            named = " or ".join(corpus.folders[:2]) or corpus.name
+            raise corpus(data_root).missing(f"no folder called {named} there holds audio")
     return found
 
 
@@ -71,14 +72,6 @@ def _choose(name: str, folders: Sequence[Path]) -> Path | None:
         others = ", ".join(str(folder) for folder in full[1:])
         _log.warning("%s: taken from %s; not from %s", name, full[0], others)
     return full[0] if full else None
-
-
-def _absent(corpus: type[Corpus], data_root: Path) -> CorpusNotFoundError:
-    return CorpusNotFoundError(
-        f"{corpus.title} was looked for in {data_root.absolute()}, in a folder called "
-        f"{' or '.join(corpus.folders[:2]) or corpus.name}, but none holds audio. Point elsewhere "
-        f"with `dataset.root=FOLDER` or the variable SER_DATA. {how_to_get(corpus)}"
-    )
 
 
 CORPORA: dict[str, type[Corpus]] = _discover()  # last: the modules listed import from here
