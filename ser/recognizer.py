@@ -93,10 +93,10 @@ def _refuse_foreign(path: Path, node: Any) -> None:
 def _moved(node: Any, encoder_path: str | None) -> Any:
     if not isinstance(node, dict):
         return node
-    moved = {} if encoder_path is None else {"path": encoder_path}
-    return {
+    node = {key: _moved(value, encoder_path) for key, value in node.items()}
+    if encoder := node.get("encoder"):
         # a card of before encoder.precision was an option does not have it
-        key: {"precision": "float32", **value, **moved} if key == "encoder" and value else
-        _moved(value, encoder_path)
-        for key, value in node.items()
-    }  # fmt: skip
+        node["encoder"] = {"precision": "float32", **encoder}
+        if encoder_path is not None and "path" in encoder:
+            node["encoder"]["path"] = encoder_path
+    return node

@@ -100,3 +100,10 @@ def test_a_card_that_lacks_an_option_of_today_says_so(tmp_path):
     del feature["mfcc"]["feature"]["scale"]
     with pytest.raises(SerError, match=r"another version of this code: .*'scale'"):
         load_recognizer(written(tmp_path / "old.ckpt", feature=feature))
+
+
+def test_an_encoder_without_files_is_not_looked_for_elsewhere(tmp_path):
+    encoder = OmegaConf.to_container(OmegaConf.load(CONF / "encoder" / "tiny.yaml"))
+    embedding = {"_target_": "ser.features.Embedding", "encoder": encoder}
+    path = written(tmp_path / "tiny.ckpt", feature={**FEATURE, "embedding": embedding})
+    assert len(load_recognizer(path, encoder_path="/nowhere").features) == 2
