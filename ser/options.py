@@ -24,7 +24,7 @@ MONITORED = ("val/uar", "val/war", "val/macro_f1", "val/loss")
 _WORDS_TOO = ("devices", "enrolment")  # numbers that may be `auto` or `all`
 _PATHS = (
     "data_root", "cache_root", "runs_root", "dataset.root", "dataset_root", "encoder.path",
-    "encoder_path",
+    "encoder_path", "run", "against", "resume", "sweep.results",
 )  # fmt: skip
 _BOUNDS = {  # least and most of options of a model and of augment, wherever they stand in it
     "tim_share": (0, 1), "ridge_share": (0, 1), "lora_dropout": (0, 1), "head_dropout": (0, 1),

@@ -194,7 +194,7 @@ def test_an_encoder_that_was_chosen_stays(caplog):
     assert cfg.feature.embedding.encoder == cfg.encoder
 
 
-@pytest.mark.parametrize("key", ["data_root", "cache_root", "runs_root", "encoder.path"])
+@pytest.mark.parametrize("key", ["data_root", "cache_root", "runs_root", "encoder.path", "resume"])
 def test_paths_may_begin_at_home(key, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     cfg = composed("dataset=emodb", f'{key}="~/x"', "encoder=whisper_base")
