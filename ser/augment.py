@@ -1,5 +1,6 @@
 """Augmentation: of the waveform before the features, and of the features in a batch."""
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -109,12 +110,13 @@ class RobustAugment:
     `severity` (low, high), drawn uniformly. Raises SerError for a step that cannot be.
     """
 
-    def __init__(self, *, steps: Sequence[Mapping[str, Any]], voices: Voices | None = None) -> None:
+    voices: Voices | None = None
+
+    def __init__(self, *, steps: Sequence[Mapping[str, Any]]) -> None:
         self.steps = [
             (tuple(step["families"]), float(step["chance"]), tuple(step["severity"]))
             for step in steps
         ]
-        self.voices = voices
         for families, chance, severity in self.steps:
             wrong = [family for family in families if family not in FAMILIES]
             if wrong or not families or not 0 <= chance <= 1 or len(severity) != 2:
@@ -126,11 +128,9 @@ class RobustAugment:
 
     def with_voices(self, voices: Voices) -> "RobustAugment":
         """The same, with babble from these clips."""
-        steps = [
-            {"families": families, "chance": chance, "severity": severity}
-            for families, chance, severity in self.steps
-        ]
-        return RobustAugment(steps=steps, voices=voices)
+        other = copy.copy(self)
+        other.voices = voices
+        return other
 
     def settings(self) -> dict[str, Any]:
         """All that determines the numbers."""

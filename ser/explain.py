@@ -111,10 +111,8 @@ def explain_clip(folder: RunFolder, clip: Path, *, encoder_path: str | None = No
         curve.sample_rate_hz,
         log_mel(curve.waveform),
         mel_frequencies(n_mels=N_MELS, fmax=curve.sample_rate_hz / 2).tolist(),
-        {
-            "title": f"{clip.name}: {heard}\n{run.name}",
-            "emotion": curve.emotion,
-        },
+        curve.emotion,
+        f"{clip.name}: {heard}\n{run.name}",
     )
     path = run.out / _figure_name(clip)
     save_figure(figure, path)

@@ -1,7 +1,7 @@
 """Figures that explain a model: the map of its clips, and the moments that it heard."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,19 +78,20 @@ def saliency_figure(
     sample_rate_hz: int,
     logmel_db: Array,
     mel_hz: Sequence[float],
-    labels: Mapping[str, str],
+    emotion: str,
+    title: str,
 ) -> "Figure":
     """The curve above the waveform and the spectrogram, on one axis in seconds.
 
     ``centres_s, drop: (moments,)``; ``waveform: (samples,)``; ``logmel_db: (frames, bands)``, its
-    bands centred on ``mel_hz``; ``labels`` has `title` and `emotion`.
+    bands centred on ``mel_hz``; ``emotion`` is what was heard.
     """
-    figure = new_figure(10, 6.8, labels["title"])
+    figure = new_figure(10, 6.8, title)
     curve, wave, mel = figure.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": [2.2, 1, 1.6]}
     )
     end_s = len(waveform) / sample_rate_hz
-    _draw_curve(curve, centres_s, drop, labels["emotion"])
+    _draw_curve(curve, centres_s, drop, emotion)
     wave.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, color="#4d4d4d", linewidth=0.5)
     wave.set_ylabel("waveform", fontsize=10)
     unframed(wave)

@@ -31,7 +31,6 @@ from ser.statistics import (
 NLL = "nll"
 ALL, WITHOUT_TESS = "all", "without_tess"
 ENSEMBLE = "ensemble"
-_LOSS_COLUMNS = ("nll_difference", "nll_low", "nll_high", "nll_p")
 Rows = npt.NDArray[np.bool_]
 Drawn = tuple[float, Values]
 """A figure as measured, and on each draw."""
@@ -212,7 +211,8 @@ def _test_table(
     pairs = [(leader, other) for other in [*others, *rivals]]
     if leader.name in average:
         pairs += [(average[leader.name], average.get(arm.name, arm)) for arm in others]
-    of_uar, of_loss = ["uar_difference", "low", "high", "p"], list(_LOSS_COLUMNS)
+    of_uar = ["uar_difference", "low", "high", "p"]
+    of_loss = ["nll_difference", "nll_low", "nll_high", "nll_p"]
     rows = []
     for a, b in pairs:
         row = {"arm": a.name, "against": b.name, "mcnemar": _mcnemar(a, b)}
@@ -220,7 +220,7 @@ def _test_table(
         row |= zip(of_loss, _difference(losses, a, b), strict=True)
         rows.append(row)
     table = pd.DataFrame(rows, columns=["arm", "against", *of_uar, "mcnemar", *of_loss])
-    for column in ("p", "mcnemar", _LOSS_COLUMNS[-1]):
+    for column in ("p", "mcnemar", "nll_p"):
         table[f"{column}_holm"] = holm(list(table[column]))
     return table
 

@@ -87,7 +87,8 @@ def test_the_curve_stands_over_the_clip_in_seconds(sign: int) -> None:
         16_000,
         np.zeros((201, 12)),
         list(np.geomspace(60, 7600, 12)),
-        {"title": "a.wav: heard as sad (71 %)", "emotion": "sad"},
+        "sad",
+        "a.wav: heard as sad (71 %)",
     )
     assert {axes.get_xlim() for axes in figure.axes} == {(0.0, 2.0)}
     said = texts(figure)
