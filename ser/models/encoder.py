@@ -4,7 +4,6 @@ An instance is cheap. Its sizes and its identity come from config.json and a has
 are already in the cache need neither the weights nor transformers.
 """
 
-import json
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -19,7 +18,7 @@ from torch import nn
 
 from ser.errors import SerError
 from ser.models.base import check_choice
-from ser.models.hub import fetch, hash_files
+from ser.models.hub import fetch, hash_files, read_json
 from ser.models.speech_encoder import SpeechEncoder
 from ser.models.wav2vec2_encoder import Wav2Vec2Encoder
 from ser.models.whisper_encoder import WhisperEncoder
@@ -28,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 # in order of preference; the second is read by torch's weights-only loader, which runs no code
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_PREFIXES = ("wav2vec2.", "hubert.", "wavlm.", "model.encoder.", "encoder.")
+_PREFIXES = ("wav2vec2.", "hubert.", "wavlm.", "model.encoder.")
 PRECISIONS = ("float32", "bfloat16")
 _BY = "by encoder.path=… to train.py, encoder_path=… to evaluate.py, --encoder-path … to ser"
 _MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "whisper")
@@ -183,7 +182,7 @@ class PretrainedEncoder(EncoderWeights):
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        config: dict[str, Any] = json.loads((self._folder / "config.json").read_text())
+        config = read_json(self._folder / "config.json")
         if config.get("model_type") not in _MODEL_TYPES:
             raise SerError(
                 f"encoder {self.name}: {self._folder} is a {config.get('model_type')} checkpoint; "
@@ -222,7 +221,7 @@ class PretrainedEncoder(EncoderWeights):
                 "variance, transformers' default", self.name,
             )  # fmt: skip
             return True
-        return bool(json.loads(path.read_text()).get("do_normalize", True))
+        return bool(read_json(path).get("do_normalize", True))
 
     def _from_hub(self, *names: str) -> Path | None:
         try:
@@ -281,8 +280,7 @@ class PretrainedEncoder(EncoderWeights):
 
 
 def _strip_prefix(key: str) -> str:
-    prefixes = (p for p in _PREFIXES if key.startswith(p) and p != "encoder.")
-    return key.removeprefix(next(prefixes, ""))
+    return key.removeprefix(next((p for p in _PREFIXES if key.startswith(p)), ""))
 
 
 @contextmanager

@@ -1,9 +1,13 @@
 """Files of checkpoints: from the Hugging Face hub's cache, and known by their hash."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from ser.errors import SerError
 
 
 def fetch(repo: str, revision: str, names: Sequence[str]) -> Path | None:
@@ -34,6 +38,14 @@ def fetch(repo: str, revision: str, names: Sequence[str]) -> Path | None:
             except ValueError as error:
                 raise OSError(str(error)) from error
     return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A checkpoint's settings; SerError where they are cut off or no JSON."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise SerError(f"{path} is damaged ({error}). Fetch the checkpoint again.") from error
 
 
 def hash_files(paths: Sequence[Path]) -> str:

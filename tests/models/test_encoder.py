@@ -225,6 +225,9 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
         _encoder_at(tmp_path / "nowhere").load()
     with pytest.raises(SerError, match=r"nowhere holds no config\.json.*--encoder-path … to ser"):
         _ = _encoder_at(tmp_path / "nowhere").width
+    (tmp_path / "config.json").write_text('{"model_type": "wav2v')
+    with pytest.raises(SerError, match=r"config\.json is damaged \(Unterminated string.* again"):
+        _ = _encoder_at(tmp_path).width
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(SerError, match="is a bert checkpoint"):
         _ = _encoder_at(tmp_path).width
