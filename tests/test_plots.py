@@ -94,6 +94,12 @@ def test_what_a_title_counts_stays_together() -> None:
     assert len(plots.new_figure(9, 2, " ".join(cut)).get_suptitle().splitlines()) == 1
 
 
+def test_a_title_with_dollars_is_no_formula() -> None:
+    figure = plots.new_figure(6, 4, "$_$.wav: heard as sad")
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == "$_$.wav: heard as sad"
+
+
 def test_a_long_title_takes_nothing_of_the_figure() -> None:
     words = "an ensemble of many arms on ravdess tess crema_d emodb with seven classes, " * 6
     short, long = (plots.confusion_figure(counts_of(4), CLASSES[:4], w, {}) for w in ("x", words))
