@@ -117,6 +117,12 @@ def _check_options(cfg: DictConfig) -> None:
         raise SerError("device=cuda: torch finds no such GPU. device=auto takes what there is.")
     if cfg.get("dataset") is None:
         return
+    for option, default in {"part": "test", "dataset_root": None}.items():
+        if cfg[option] != default:
+            raise SerError(
+                f"{option}={cfg[option]} beside dataset={cfg.dataset.name}: it is for the run's "
+                "own clips. Drop one of the two."
+            )
     check_name("dataset.name", cfg.dataset.name)
     if is_own(cfg.dataset.name):
         raise SerError(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ser.audio import load_waveform
+from ser.audio import SAMPLE_RATE_HZ, load_waveform
 from ser.check import corpora_at
 from ser.corpora.folder import UNKNOWN
 from ser.features import LogMel, Mfcc
@@ -16,7 +16,7 @@ from ser.run_folder import remove_parts
 from ser.speech_plots import SpeechPicture, balance_figure, durations_figure, speech_figure
 from ser.whole_files import save_figure
 
-SAMPLE_RATE_HZ, N_FFT, HOP_SAMPLES, N_MELS, N_MFCC = 16_000, 1024, 256, 64, 20
+N_FFT, HOP_SAMPLES, N_MELS, N_MFCC = 1024, 256, 64, 20
 
 
 def draw_gallery(root: Path, out: Path, cache_root: Path) -> list[Path]:

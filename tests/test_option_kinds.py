@@ -205,6 +205,8 @@ def test_a_name_that_makes_no_folder_or_cannot_be_looked_up_is_refused(hydra_rea
         ("device=tpu", r"^device=tpu is no option\. Choose one of: auto, cpu, cuda\."),
         ("device=cuda", r"^device=cuda: torch finds no such GPU"),
         ("batch_size=0", r"^batch_size=0: it must be 1 or more"),
+        ("part=val", r"^part=val beside dataset=demo: it is for the run's own clips"),
+        ("dataset_root=/x", r"^dataset_root=/x beside dataset=demo: it is for the run's own"),
         ("dataset.name=a/b", r"^dataset\.name=a/b: it names a folder"),
         ("dataset.name=test", r"^dataset\.name=test: .* the run's own clips\. Give .* another"),
         ("dataset.name=robustness_val", r"^dataset\.name=robustness_val: .* own clips"),
