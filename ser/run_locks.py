@@ -9,6 +9,8 @@ from filelock import FileLock, Timeout
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_LOCKED = "TEMPORARILY_UNAVAILABLE"  # how MLflow calls a database that is
+
 
 class RunLocks:
     """Lock files `run-<id in MLflow>.lock` in a folder; one that is free was left by a kill."""
@@ -29,17 +31,28 @@ class RunLocks:
         if lock := self._held.pop(run_id, None):
             _remove(lock)
 
-    def close_killed(self, client: "MlflowClient") -> None:
-        """Show the runs as killed whose process is gone without a word."""
+    def close_killed(self, client: "MlflowClient", own: bool) -> None:
+        """Show the runs as killed whose process is gone without a word.
+
+        In a store that is the folder's `own` also those that were killed before they had a lock.
+        """
         from mlflow.exceptions import MlflowException
 
+        if own:
+            stored = [each.experiment_id for each in client.search_experiments()]
+            for run in client.search_runs(stored, "status = 'RUNNING' and tags.kind != ''"):
+                (self._folder / f"run-{run.info.run_id}.lock").touch()
         for path in self._folder.glob("run-*.lock"):
             lock, run_id = FileLock(path), path.stem.removeprefix("run-")
             with suppress(Timeout):
                 lock.acquire(timeout=0)
-                with suppress(MlflowException):  # of a store that is no longer this one
+                try:
                     if client.get_run(run_id).info.status == "RUNNING":
                         client.set_terminated(run_id, "KILLED")
+                except MlflowException as error:
+                    if error.error_code == _LOCKED:  # by another program: the next command's turn
+                        lock.release()
+                        continue  # else of a store that is no longer this one
                 _remove(lock)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pandas as pd
 from filelock import FileLock
@@ -49,7 +50,7 @@ class Tracker:
             if self._artifacts:
                 follow_move(self.root / "mlflow.db", self._artifacts)
             client = open_store(self.uri)
-            self._at_work.close_killed(client)
+            self._at_work.close_killed(client, own=self._artifacts is not None)
             return client
 
     def _experiment_id(self) -> str:
@@ -122,15 +123,16 @@ class Tracker:
 
             def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
                 """Log what the run does not have of this step."""
-                super().log_metrics(
-                    {key: value for key, value in metrics.items() if (key, step) not in logged},
-                    step,
-                )
+                new = {key: value for key, value in metrics.items() if (key, step) not in logged}
+                super().log_metrics(new, step)
 
             def finalize(self, status: str = "success") -> None:
                 """Nothing: Lightning's would call the run finished once training is."""
 
-        return OpenLogger(tracking_uri=self.uri, run_id=run_id)
+        logger = OpenLogger(tracking_uri=self.uri, run_id=run_id)
+        with mock.patch.dict(os.environ):  # where MLflow would leave its address to later runs
+            logger.experiment  # noqa: B018
+        return logger
 
     def _logged(self, run_id: str) -> set[tuple[str, int]]:
         """Which figures of which steps a run has: what is logged twice is drawn twice."""

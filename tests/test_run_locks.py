@@ -2,10 +2,13 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
+from mlflow.exceptions import MlflowException
 
+from ser.run_locks import RunLocks
 from ser.tracking import Tracker
 
 
@@ -40,6 +43,19 @@ def test_a_run_that_was_killed_is_shown_as_such_once_another_command_begins(tmp_
     assert run.info.status == "KILLED" and not list(tmp_path.glob("run-*.lock"))
 
 
+def test_a_run_that_was_killed_before_it_had_a_lock_is_shown_as_killed(tmp_path, monkeypatch):
+    def work() -> None:
+        monkeypatch.setattr(RunLocks, "hold", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        Tracker(tmp_path, "x", None).start("training", {"kind": "training"})
+
+    Tracker(tmp_path, "x", None).client.create_run("0", run_name="of another program")
+    killed(work)
+    client = Tracker(tmp_path, "x", None).client
+    runs = client.search_runs(["0", client.get_experiment_by_name("x").experiment_id])
+    found = {run.info.run_name: run.info.status for run in runs}
+    assert found == {"training": "KILLED", "of another program": "RUNNING"}
+
+
 def test_a_run_that_is_at_work_stays_as_it_is(tracker):
     run_id = tracker.start("alive", {})
     with tracker.running(run_id):
@@ -56,3 +72,18 @@ def test_a_lock_of_a_run_that_the_store_does_not_have_is_removed(tmp_path):
     (tmp_path / "run-0123.lock").touch()
     Tracker(tmp_path, "x", None).finish(Tracker(tmp_path, "x", None).start("a", {}), "FINISHED")
     assert not (tmp_path / "run-0123.lock").exists()
+
+
+@pytest.mark.parametrize("code", ["TEMPORARILY_UNAVAILABLE", "RESOURCE_DOES_NOT_EXIST"])
+def test_a_killed_run_of_a_database_that_is_locked_is_left_to_the_next_command(tmp_path, code):
+    def get_run(run_id):
+        error = MlflowException(run_id)
+        error.error_code = code
+        raise error
+
+    path = tmp_path / "run-0123.lock"
+    path.touch()
+    RunLocks(tmp_path).close_killed(SimpleNamespace(get_run=get_run), own=False)
+    assert path.exists() == (code == "TEMPORARILY_UNAVAILABLE")
+    with FileLock(path, timeout=0):
+        pass

@@ -85,6 +85,7 @@ def test_lightnings_logger_writes_into_the_same_run(tracker):
     run_id = tracker.start("logged", {})
     logger = tracker.logger(run_id)
     logger.log_metrics({"val/uar": 0.5}, step=3)
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # or the next run of a sweep would be given it
     assert logger.run_id == run_id
     (point,) = tracker.client.get_metric_history(run_id, "val/uar")
     assert (point.value, point.step) == (0.5, 3)
