@@ -225,6 +225,16 @@ def test_what_speaks_ends_with_the_run_that_asked_for_it(tmp_path: Path) -> None
     assert n_spoken() == spoken < len(plan_clips(0))
 
 
+def test_what_speaks_being_killed_is_told_as_such(tmp_path: Path) -> None:
+    code = "import os; os.kill(os.getpid(), 9)"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_module, "__name__", "killed")
+        (tmp_path / "killed.py").write_text(code)
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(SerError, match=r"spoken: its process ended \(Killed\)\. It needs"):
+            demo_module._speak_in_a_process(tmp_path / "demo", seed=0)
+
+
 def test_a_left_over_that_cannot_be_removed_is_no_error(
     tmp_path: Path, unspoken: list[int]
 ) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -98,7 +99,9 @@ def _speak_in_a_process(folder: Path, seed: int) -> None:
         os.close(its_input)
         os.close(held_open)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        code = done.returncode
+        how = signal.strsignal(-code) if code < 0 else f"exit status {code}"
+        reason = (done.stderr.strip().splitlines() or [f"its process ended ({how})."])[-1]
         raise SerError(
             f"The demo corpus could not be spoken: {reason} "
             "It needs espeak-ng from PyPI: `pip install --force-reinstall espeakng-loader`; "
