@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ REPEATS = ("seed", "split.fold", "runs_root", "cache_root", "data_root")
 _WORDS = re.compile(r" (?=[~+]*[\w.@/]+=)")  # between two options: values hold spaces, too
 
 
-def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | None = None) -> None:
+def tell_comparison(tracker: Tracker, parent: str, digests: Sequence[str] | None = None) -> None:
     """Print the table over the finished children of a parent run, and keep it there.
 
     `digests` keeps only the children of these recipes.
@@ -52,12 +52,16 @@ def tell_comparison(tracker: Tracker, parent: str, digests: Collection[str] | No
     tracker.log_table(parent, "runs.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
-def finished_runs(tracker: Tracker, parent: str, digests: Collection[str]) -> pd.DataFrame:
-    """The finished children of a parent run that follow these recipes, one each."""
-    children = tracker.children(parent)
+def finished_runs(tracker: Tracker, parent: str, digests: Sequence[str]) -> pd.DataFrame:
+    """The finished children of a parent run that follow these recipes, one each.
+
+    The last recipe comes first, whenever its run was done: as in a sweep that nothing cut off.
+    """
+    children, last_first = tracker.children(parent), list(digests)[::-1]
     if children.empty:
         return children
-    return children[children["config"].isin(digests)].drop_duplicates("config")
+    children = children[children["config"].isin(last_first)].drop_duplicates("config")
+    return children.sort_values("config", key=lambda config: config.map(last_first.index))
 
 
 def compare_rows(children: pd.DataFrame) -> list[dict[str, str | float]]:

@@ -1,9 +1,10 @@
-"""Many training runs under one parent: a grid, or a search by Optuna."""
+"""Many training runs under one parent: those of a grid, or of a search (`ser.search`)."""
 
 import itertools
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+import shutil
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,16 @@ from ser.assemble import speech_of
 from ser.command_text import command_text
 from ser.comparison import REPEATS, finished_runs, tell_comparison
 from ser.config import CONF, build, given_overrides, plain, tell, trains
-from ser.errors import DivergedError, SerError
+from ser.errors import SerError
 from ser.options import check_kinds, check_name
 from ser.protocol import read_protocol
-from ser.report import markdown, show
+from ser.report import show
 from ser.results_files import merge_section, write_page
 from ser.results_page import test_cells
 from ser.results_table import compute_results
 from ser.run import best_key, config_digest, tracker_of, train
 from ser.run_folder import RunFolder
+from ser.search import search
 from ser.tracking import Tracker, flatten, git_commit
 
 log = logging.getLogger(__name__)
@@ -49,10 +51,14 @@ def sweep(cfg: DictConfig) -> None:
         _alone(tracker.root, name),
         tracker.parent(f"sweep {name}", tags, tracker.find_parent(name)) as parent,
     ):
-        if options["search"] is not None:
-            search(cfg, options, given, tracker, parent)
-        else:
-            run_grid(cfg, options, given, tracker, parent)
+        try:
+            if options["search"] is not None:
+                search(cfg, options, given, tracker, parent, _run_missing)
+            else:
+                run_grid(cfg, options, given, tracker, parent)
+        except KeyboardInterrupt:
+            log.warning("sweep %s is cut off: the same command does what is missing", name)
+            raise
 
 
 @contextmanager
@@ -116,7 +122,7 @@ def run_grid(
 def tell_results(
     tracker: Tracker,
     parent: str,
-    digests: Collection[str],
+    digests: Sequence[str],
     options: Mapping[str, Any],
     failures: pd.DataFrame | None = None,
 ) -> None:
@@ -181,6 +187,8 @@ def _run_missing(
         log.warning("%s is lost or damaged: this run is done anew", run.predictions)
     if lost or not Path(folder, "run.json").is_file():
         tracker.finish(before.info.run_id, "FAILED" if lost else "KILLED")
+        if not finished:
+            shutil.rmtree(folder, ignore_errors=True)
         return train(job, overrides), set()
     if finished:
         log.info("done before: %s", folder)
@@ -199,102 +207,3 @@ def _tell_kept(commits: Set[str]) -> None:
             "not committed). Another sweep.name=NAME does all of them anew.",
             ", ".join(others), now,
         )  # fmt: skip
-
-
-def search(
-    cfg: DictConfig, options: Mapping[str, Any], given: list[str], tracker: Tracker, parent: str
-) -> None:
-    """An Optuna study on the monitored validation metric; the test part stays closed.
-
-    A trial that diverges tells that its options are bad, and the next one follows.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    settings = options["search"]
-    database = Path(cfg.runs_root) / "optuna.db"
-    study = optuna.create_study(
-        study_name=options["name"],
-        storage=f"sqlite:///{database.resolve()}",
-        direction="maximize" if cfg.monitor.mode == "max" else "minimize",
-        load_if_exists=True,
-    )
-    _check_same(study, compose("train", [*given, "test=false"]), options["name"])
-    _enqueue_cut(study)
-    done, trials = _completed(study), settings["trials"]
-    log.info("search %s: %d of %d trials are done", options["name"], done, trials)
-    while (done := _completed(study)) < trials:
-        # a seed a trial: a search that was killed tries what it would have tried
-        study.sampler = optuna.samplers.TPESampler(seed=settings["seed"] + done)
-        trial = study.ask()
-        words = [_suggest(trial, key, space) for key, space in settings["space"].items()]
-        log.info("\n[trial %d/%d] %s", done + 1, trials, " ".join(words))
-        overrides = [*given, *words, "test=false"]
-        job = compose("train", overrides)
-        try:
-            study.tell(trial, _run_missing(job, overrides, tracker, parent)[0])
-        except DivergedError as error:
-            tell(error)
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    _tell_search(study, cfg.monitor.metric, tracker, parent)
-
-
-def _check_same(study: Any, job: DictConfig, name: str) -> None:
-    """SerError where the study's trials were made with other options beside those it searches."""
-    digest = config_digest(job)
-    if study.trials and study.user_attrs.get("config", digest) != digest:
-        raise SerError(
-            f"sweep.name={name}: the trials of this search were made with other options, so theirs "
-            "and new ones do not compare. Give the same options, or another sweep.name=NAME."
-        )
-    study.set_user_attr("config", digest)
-
-
-def _enqueue_cut(study: Any) -> None:
-    """Trials that a killed search left in the midst come first, with the same options."""
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.enqueue_trial(trial.params)
-        study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _completed(study: Any) -> int:
-    from optuna.trial import TrialState
-
-    done = (TrialState.COMPLETE, TrialState.PRUNED)
-    return len(study.get_trials(deepcopy=False, states=done))
-
-
-def _suggest(trial: Any, key: str, space: Any) -> str:
-    """One option's value in this trial, as an override; SerError where `space` is no space."""
-    if isinstance(space, list):
-        return f"{key}={trial.suggest_categorical(key, space)}"
-    if not isinstance(space, dict) or set(space) != {"low", "high", "log"}:
-        raise SerError(
-            f"sweep.search.space: {key} has {space}; it must be a list of choices, as [0.1, 0.3], "
-            "or {low: 0.0, high: 0.5, log: false}. An option of a group is one key, as "
-            "{model.dropout: [0.1, 0.3]}."
-        )
-    whole = isinstance(space["low"], int) and isinstance(space["high"], int)
-    suggest = trial.suggest_int if whole else trial.suggest_float
-    return f"{key}={suggest(key, space['low'], space['high'], log=space['log'])}"
-
-
-def _tell_search(study: Any, metric: str, tracker: Tracker, parent: str) -> None:
-    table = study.trials_dataframe(attrs=("number", "value", "params"))
-    table = table.dropna(subset="value")
-    if table.empty:
-        raise SerError(
-            "sweep.search.space: every trial diverged. Give lower rates there, and another "
-            "sweep.name=NAME."
-        )
-    table = table.sort_values("value", ascending=study.direction.name == "MINIMIZE")
-    table.columns = [str(name).removeprefix("params_") for name in table.columns]
-    table = table.rename(columns={"value": metric})
-    shown = table.head(10).map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
-    text = markdown(shown)
-    best = " ".join(f"{key}={value}" for key, value in study.best_params.items())
-    Console().print(f"\n{text}\n\nbest: {best}", soft_wrap=True, markup=False, highlight=False)
-    tracker.describe(parent, f"best: `{best}`\n\n{text}")
-    tracker.log_table(parent, "search.md", text)

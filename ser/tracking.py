@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import pandas as pd
 from filelock import FileLock
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 PARENT_VARIABLE = "SER_PARENT_RUN"  # an environment variable, so that a launcher's workers see it
 MOST_RUNS = 50_000  # of a parent: as many as MLflow gives at once
 _PARENT_TAG = "mlflow.parentRunId"
+_ADDRESS = "MLFLOW_TRACKING_URI"
 
 
 class Tracker:
@@ -129,9 +129,10 @@ class Tracker:
             def finalize(self, status: str = "success") -> None:
                 """Nothing: Lightning's would call the run finished once training is."""
 
-        logger = OpenLogger(tracking_uri=self.uri, run_id=run_id)
-        with mock.patch.dict(os.environ):  # where MLflow would leave its address to later runs
-            logger.experiment  # noqa: B018
+        logger, given = OpenLogger(tracking_uri=self.uri, run_id=run_id), _ADDRESS in os.environ
+        logger.experiment  # noqa: B018
+        if not given:  # MLflow leaves it there, to the next runs of this process
+            os.environ.pop(_ADDRESS, None)
         return logger
 
     def _logged(self, run_id: str) -> set[tuple[str, int]]:

@@ -1,11 +1,12 @@
 """A search by Optuna that is begun, killed and gone on with."""
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 from composing import composed
 
-from ser import sweep as sweep_module
+from ser import search as search_module
 from ser.errors import DivergedError, SerError
 
 
@@ -20,17 +21,16 @@ def test_a_trial_that_diverges_is_a_trial_and_the_search_goes_on(
             raise DivergedError("the loss is nan")
         return job.optimizer.lr, set()
 
-    monkeypatch.setattr(sweep_module, "_run_missing", run)
-    monkeypatch.setattr(sweep_module, "compose", lambda _, words: composed(*words))
+    monkeypatch.setattr(search_module, "compose", lambda _, words: composed(*words))
     space = {"optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
     options = {"name": "mine", "search": {"trials": 5, "seed": 0, "space": space}}
     cfg = composed("model=tim", f"runs_root={tmp_path}")
     tracker = SimpleNamespace(describe=lambda _, text: told.append(text), log_table=lambda *_: None)
     if len(bad) == 5:
         with pytest.raises(SerError, match=r"^sweep\.search\.space: every trial diverged\."):
-            sweep_module.search(cfg, options, ["model=tim"], tracker, "parent")
+            search_module.search(cfg, options, ["model=tim"], tracker, "parent", run)
     else:
-        sweep_module.search(cfg, options, ["model=tim"], tracker, "parent")
+        search_module.search(cfg, options, ["model=tim"], tracker, "parent", run)
         assert told[0].startswith("best: `optimizer.lr=")
         assert len(told[0].split("\n\n")[1].splitlines()) == 2 + 3
     assert next(calls) == 5
@@ -48,14 +48,13 @@ def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, monke
                 raise KeyboardInterrupt
             return job.optimizer.lr, set()
 
-        monkeypatch.setattr(sweep_module, "_run_missing", run)
-        monkeypatch.setattr(sweep_module, "compose", lambda _, words: composed(*words))
+        monkeypatch.setattr(search_module, "compose", lambda _, words: composed(*words))
         space = {"optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
         options = {"name": name, "search": {"trials": 14, "seed": 0, "space": space}}
         cfg = composed("model=tim", f"runs_root={tmp_path}")
         for _ in range(len(kills) + 1):
             try:
-                sweep_module.search(cfg, options, ["model=tim"], tracker, "parent")
+                search_module.search(cfg, options, ["model=tim"], tracker, "parent", run)
             except KeyboardInterrupt:
                 continue
         study = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path}/optuna.db")
@@ -68,33 +67,50 @@ def test_a_search_that_was_killed_tries_what_it_would_have_tried(tmp_path, monke
     assert tried("killed", {2, 12, 13}) == whole
 
 
-def test_a_trial_that_a_killed_search_left_is_the_next_one():
+def test_a_trial_that_was_cut_off_is_given_up_and_its_options_are_drawn_again():
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def trial(study, names):
+        study.sampler = optuna.samplers.TPESampler(seed=0)
+        one = study.ask()
+        return [one.suggest_float(name, 0, 1) for name in names]
+
+    whole = trial(optuna.create_study(), ["a", "b"])
     study = optuna.create_study()
-    left = study.ask()
-    rate = left.suggest_float("optimizer.lr", 1e-4, 1e-2)
-    sweep_module._enqueue_cut(study)
-    again = study.ask()
-    assert again.suggest_float("optimizer.lr", 1e-4, 1e-2) == rate
+    trial(study, ["a"])  # killed before it had the second option
+    search_module._give_up_cut(study)
+    assert trial(study, ["a", "b"]) == whole
     assert study.trials[0].state == optuna.trial.TrialState.FAIL
-    sweep_module._enqueue_cut(optuna.create_study())  # nothing to do
+
+
+def test_several_first_searches_may_begin_at_the_same_moment(tmp_path):
+    cfg = composed(f"runs_root={tmp_path}")
+    with ThreadPoolExecutor(4) as pool:
+        studies = list(pool.map(lambda name: search_module._open_study(cfg, name), "abcd"))
+    assert [study.study_name for study in studies] == list("abcd")
+
+
+def test_a_database_of_optunas_that_is_damaged_is_named(tmp_path):
+    (tmp_path / "optuna.db").write_text("no database", encoding="utf-8")
+    with pytest.raises(SerError, match=r"optuna\.db: Optuna cannot work with it .*not a database"):
+        search_module._open_study(composed(f"runs_root={tmp_path}"), "mine")
 
 
 def test_a_search_goes_on_only_under_the_options_that_it_began_with():
     import optuna
 
     study = optuna.create_study()
-    sweep_module._check_same(study, composed("model=tim"), "mine")
-    sweep_module._check_same(study, composed("model=chance"), "mine")  # no trial yet
+    search_module._check_same(study, composed("model=tim"), "mine")
+    search_module._check_same(study, composed("model=chance"), "mine")  # no trial yet
     study.add_trial(optuna.trial.create_trial(value=0.5))
-    sweep_module._check_same(study, composed("model=chance", "runs_root=elsewhere"), "mine")
+    search_module._check_same(study, composed("model=chance", "runs_root=elsewhere"), "mine")
     with pytest.raises(SerError, match=r"sweep\.name=mine: the trials .* other options"):
-        sweep_module._check_same(study, composed("model=tim"), "mine")
+        search_module._check_same(study, composed("model=tim"), "mine")
 
 
 @pytest.mark.parametrize("space", [{"dropout": [0.1, 0.4]}, {"low": 0, "high": 1}, 0.3])
 def test_a_space_that_is_none_is_refused_by_its_option(space):
     with pytest.raises(SerError, match=r"^sweep\.search\.space: model has .* a list of choices"):
-        sweep_module._suggest(None, "model", space)
+        search_module._suggest(None, "model", space)

@@ -8,6 +8,7 @@ from composing import composed
 from protocol_runs import clips_of, finished_children
 
 from ser import sweep as sweep_module
+from ser.comparison import finished_runs
 from ser.errors import SerError
 from ser.sweep import tell_results
 
@@ -95,16 +96,32 @@ def test_a_sweep_is_done_by_one_process_at_a_time(tmp_path):
         pass
 
 
+def test_a_sweep_that_is_interrupted_says_how_it_goes_on(tracker, monkeypatch, caplog):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep_module, "check_kinds", lambda *_: None)
+    monkeypatch.setattr(sweep_module, "tracker_of", lambda cfg: tracker)
+    monkeypatch.setattr(sweep_module, "run_grid", interrupted)
+    words = ("sweep=protocol", "dataset.root=/data/x", "sweep.name=cut")
+    with pytest.raises(KeyboardInterrupt):
+        sweep_module.sweep(composed(*words, config="sweep"))
+    assert "sweep cut is cut off: the same command does what is missing" in caplog.text
+    assert tracker.status(tracker.find_parent("cut")) == "KILLED"
+
+
 def test_a_run_killed_before_its_folder_was_whole_is_done_anew(tracker, trained, tmp_path):
     words = ["model=chance", f"runs_root={tmp_path}"]
     with tracker.parent("sweep mine", {"sweep": "mine"}, None) as parent:
-        tags = {"run_folder": str(tmp_path / "gone"), "git_commit": "0123"}
+        (tmp_path / "cut").mkdir()
+        (tmp_path / "cut" / "config.yaml").touch()
+        tags = {"run_folder": str(tmp_path / "cut"), "git_commit": "0123"}
         tags["config"] = sweep_module.config_digest(composed(*words))
         cut_off = tracker.start("chance", tags)
     assert tracker.status(cut_off) == "RUNNING"
     run = sweep_module._run_missing(composed(*words), words, tracker, parent)
     assert run == (0.5, set()) and trained == [None]
-    assert tracker.status(cut_off) == "KILLED"
+    assert tracker.status(cut_off) == "KILLED" and not (tmp_path / "cut").exists()
 
 
 def tell(store: Store, **options: object) -> None:
@@ -150,6 +167,16 @@ def test_runs_of_other_recipes_are_not_in_the_page(tmp_path):
     tell_results(store, "parent", digests, options)
     table = pd.read_csv(tmp_path / "protocols" / "mine" / "results.csv")
     assert set(table["arm"]) == set(ARMS)
+
+
+def test_runs_stand_in_the_order_of_the_grid_whenever_they_were_done(tmp_path):
+    children = finished_children(tmp_path, {**ARMS, "linear": 0.5})
+    digests = list(children["config"])
+    found = []
+    for order in (children[::-1], pd.concat([children[2:3], children[::-1].drop(index=2)])):
+        found.append(finished_runs(Store(tmp_path, order), "parent", digests))
+    pd.testing.assert_frame_equal(*found)
+    assert list(found[0]["config"]) == digests[::-1]
 
 
 def test_runs_on_different_clips_have_no_page_and_that_is_an_error_where_it_was_asked_for(
