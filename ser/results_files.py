@@ -19,6 +19,7 @@ from ser.results_page import (
     title_of,
 )
 from ser.results_table import ALL, Results
+from ser.run_folder import remove_parts
 from ser.whole_files import save_figure, write_text
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def merge_section(path: Path, name: str, text: str) -> None:
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     section = f"{begin}\n{text.strip()}\n{end}"
+    remove_parts(path.parent, f"{path.name}.*")  # of a killed sweep
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     counts = old.count(begin), old.count(end)
     if counts == (0, 0):

@@ -96,8 +96,8 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
         write_text(folder.config, OmegaConf.to_yaml(cfg))
         tracker.log_config(run_id, plain(cfg))
         folder.set_state(**begun, command=command)  # last: by it a killed run is gone on with
-    except BaseException:
-        tracker.finish(run_id, "FAILED")
+    except BaseException as error:
+        tracker.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     log.info("run folder %s", folder.path)
     return _work(job, folder, tracker, run_id)

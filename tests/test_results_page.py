@@ -229,6 +229,7 @@ def test_published_rows_stand_in_italics_with_their_source(several, monkeypatch)
 def test_merging_replaces_the_old_section_and_nothing_else(tmp_path):
     path = tmp_path / "docs" / "results.md"
     merge_section(path, "one", "## One\n\nold\n")
+    path.with_name("results.md.123.part").touch()  # by a killed sweep
     merge_section(path, "two", "## Two")
     path.write_text("# Results\n\nby hand\n\n" + path.read_text(encoding="utf-8") + "\nend\n")
     merge_section(path, "one", "## One\n\nnew\n")
@@ -236,6 +237,7 @@ def test_merging_replaces_the_old_section_and_nothing_else(tmp_path):
         "# Results\n\nby hand\n\n<!-- begin one -->\n## One\n\nnew\n<!-- end one -->\n\n"
         "<!-- begin two -->\n## Two\n<!-- end two -->\n\nend\n"
     )
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

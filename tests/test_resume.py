@@ -194,10 +194,12 @@ def test_a_run_cut_off_before_mlflow_had_its_copy_is_the_last_and_finished_there
 def test_a_run_whose_options_mlflow_does_not_have_is_none_to_go_on_with(
     project: Path, hydra_ready: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ser.run import Tracker
     from ser.run import train as train_run
 
-    def killed(*_: object) -> None:
+    asked: list[tuple[Tracker, str]] = []
+
+    def killed(tracker: Tracker, run_id: str, _: object) -> None:
+        asked.append((tracker, run_id))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Tracker, "log_config", killed)
@@ -207,6 +209,8 @@ def test_a_run_whose_options_mlflow_does_not_have_is_none_to_go_on_with(
         train_run(compose("train", options(project, *TIM)))
     (cut,) = set(runs.glob("*")) - before
     assert not (cut / "run.json").exists()
+    ((tracker, run_id),) = asked
+    assert tracker.status(run_id) == "KILLED"
 
 
 def test_a_run_that_another_process_writes_is_left_alone(project: Path, hydra_ready: None) -> None:
