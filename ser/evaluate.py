@@ -124,7 +124,7 @@ def _check_options(cfg: DictConfig) -> None:
                 "own clips. Drop one of the two."
             )
     check_name("dataset.name", cfg.dataset.name)
-    if is_own(cfg.dataset.name):
+    if is_own(str(cfg.dataset.name)):
         raise SerError(
             f"dataset.name={cfg.dataset.name}: the folder evaluations/{cfg.dataset.name} is for "
             "the run's own clips. Give this speech another name, as dataset.name=calls."

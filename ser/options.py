@@ -162,9 +162,9 @@ def check_values(cfg: DictConfig) -> None:
     _check_pairs(cfg)
 
 
-def check_name(option: str, name: str) -> None:
+def check_name(option: str, name: object) -> None:
     """Refuse a name that makes no folder or cannot be looked up in MLflow."""
-    if not re.fullmatch(r"\w[\w.,+=@ -]*", name):
+    if not re.fullmatch(r"\w[\w.,+=@ -]*", str(name)):
         raise SerError(
             f"{option}={name}: it names a folder and is looked up in MLflow. Begin with a letter "
             "or digit and take letters, digits, spaces and . , + = @ _ - only."

@@ -191,6 +191,7 @@ def test_a_name_that_makes_no_folder_or_cannot_be_looked_up_is_refused(hydra_rea
     with pytest.raises(SerError, match=r"^sweep\.name=.*it names a folder"):
         check_name("sweep.name", name)
     check_name("sweep.name", "emodb, lr=1e-3")
+    check_name("dataset.name", 2024)  # what Hydra makes of such a word
     cfg = compose("train", ["dataset=demo"])
     cfg.dataset.name = name
     with pytest.raises(SerError, match=r"^dataset\.name=.*it names a folder"):
