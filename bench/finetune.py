@@ -159,20 +159,18 @@ def theirs(
 def operations(mode: str, lengths: Sequence[int]) -> tuple[float, float]:
     """Of clips of these samples, each alone: a step's operations; of them the frozen part's."""
     model = classifier(mode).to("meta").train()
-    blocks = {"full": None, "lora": 0, "last_n": BLOCKS - 2}[mode]
+    below = wav2vec2_base().build().to("meta")
+    del below.encoder.layers[{"full": 0, "lora": 0, "last_n": BLOCKS - 2}[mode] :]
     every = frozen = 0
     for length in lengths:
         waveform = torch.empty(1, length, device="meta")
         with FlopCounterMode(display=False) as counter:
             model(waveform).logits.sum().backward()
         every += counter.get_total_flops()
-        if blocks is not None:
-            encoder = wav2vec2_base().build().to("meta")
-            del encoder.encoder.layers[blocks:]
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                encoder(waveform)
-            frozen += counter.get_total_flops()
-    return every, frozen
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            below(waveform)
+        frozen += counter.get_total_flops()
+    return every, 0 if mode == "full" else frozen
 
 
 def limit(mode: str, clips: list[np.ndarray], epochs: int, table: Table, gflops: float) -> str:

@@ -91,7 +91,7 @@ def macro_f1(counts: Counts) -> float:
 
 
 METRICS: dict[str, Callable[[Counts], float]] = {"uar": uar, "war": war, "macro_f1": macro_f1}
-NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
+METRIC_NAMES = {"uar": "UAR", "war": "WAR", "macro_f1": "macro F1"}
 """What is taken over all classes, and what people read it as."""
 
 
@@ -154,7 +154,9 @@ def report_text(counts: Counts, classes: Sequence[str]) -> str:
     table = class_report(counts, classes).to_string(
         float_format="{:.3f}".format, na_rep="-", index_names=False
     )
-    summary = "   ".join(f"{NAMES[key]} {metric(counts):.3f}" for key, metric in METRICS.items())
+    summary = "   ".join(
+        f"{METRIC_NAMES[key]} {metric(counts):.3f}" for key, metric in METRICS.items()
+    )
     return f"{table}\n\n{summary}   clips {int(counts.sum())}\n"
 
 

@@ -27,7 +27,7 @@ from ser.card_facts import (
 from ser.checkpoint import load_checkpoint
 from ser.corpora import CORPORA
 from ser.features import Feature
-from ser.metrics import METRICS, NAMES, class_report, counts_of, split_groups
+from ser.metrics import METRIC_NAMES, METRICS, class_report, counts_of, split_groups
 from ser.models.base import EmotionModel
 from ser.report import GROUP_LABELS, class_markdown, markdown
 from ser.run_folder import RunFolder
@@ -233,7 +233,7 @@ def figures_table(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
         row = {"": name, "clips": f"{len(clips):,}", "speakers": str(clips["speaker"].nunique())}
         for key, metric in METRICS.items():
             low, high = interval_of(metric_draws(weights, clips, classes, metric))
-            row[NAMES[key]] = f"{metric(counts):.3f} [{low:.3f}, {high:.3f}]"
+            row[METRIC_NAMES[key]] = f"{metric(counts):.3f} [{low:.3f}, {high:.3f}]"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ser.errors import SerError
 from ser.figure_text import text_width_in, title_lines, widest_in, wrapped
-from ser.metrics import NAMES
+from ser.metrics import METRIC_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,9 @@ def confusion_figure(
     rows = [f"{c} ({n:,})" for c, n in zip(classes, support, strict=True)]
     fit_in = widest_in(clips.ravel(), 10) + 2 * CELL_PAD_IN
     side_in = max(len(classes) * max(CELL_IN, fit_in), text_width_in(SHARES_HEADING, 12))
-    overall = "   ".join(f"{NAMES[key]} {figures[key]:.3f}" for key in NAMES if key in figures)
+    overall = "   ".join(
+        f"{METRIC_NAMES[key]} {figures[key]:.3f}" for key in METRIC_NAMES if key in figures
+    )
     slanted_in = 0.75 * widest_in(classes, 10)  # both across and down, at 40 degrees
     names_in = sum(max(widest_in(names, 10), slanted_in) for names in (rows, classes))
     width_in, height_in = 2 * side_in + names_in + 1.2, side_in + slanted_in + 1.7

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ser.corpora.folder import UNKNOWN as UNKNOWN_SPEAKER
 from ser.errors import SerError
-from ser.metrics import NAMES
+from ser.metrics import METRIC_NAMES
 
 GROUPS = ("corpus/", "sex/", "without_tess")  # key prefixes of ser.metrics.split_groups
 GROUP_LABELS = {"without_tess": "all but TESS"}
@@ -150,17 +150,19 @@ def _figure_cells(figures: Mapping[str, float]) -> pd.DataFrame:
 
     The only corpus and the only sex have no row where they are all clips again.
     """
-    rows = {"all clips": {label: figure_cell(figures.get(key)) for key, label in NAMES.items()}}
+    rows = {
+        "all clips": {label: figure_cell(figures.get(key)) for key, label in METRIC_NAMES.items()}
+    }
     for key, figure in figures.items():
         group, _, metric = key.rpartition("/")
-        if group.startswith(GROUPS) and metric in NAMES:
+        if group.startswith(GROUPS) and metric in METRIC_NAMES:
             label = GROUP_LABELS.get(group, group.replace("/", " "))
-            rows.setdefault(label, {})[NAMES[metric]] = figure_cell(figure)
+            rows.setdefault(label, {})[METRIC_NAMES[metric]] = figure_cell(figure)
     for kind in ("corpus ", "sex "):
         named = [label for label in rows if label.startswith(kind)]
         if len(named) == 1 and rows[named[0]].items() <= rows["all clips"].items():
             del rows[named[0]]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(NAMES.values()))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(METRIC_NAMES.values()))
     return table.fillna("").rename_axis("").reset_index()
 
 

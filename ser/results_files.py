@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ser.errors import SerError
-from ser.metrics import NAMES
+from ser.metrics import METRIC_NAMES
 from ser.protocol import CHANCE, Protocol
 from ser.report import clips_and_speakers, counted
 from ser.results_page import (
@@ -123,8 +123,8 @@ def _write_figures(protocol: Protocol, results: Results, folder: Path) -> None:
     if (trained := figures["model"] != CHANCE).any():
         figures = figures[trained]
     arms = figures[figures["average_of"] == ""]
-    overall = figures[(figures["part"] == ALL) & figures["metric"].isin(NAMES)]
-    panels = {label: overall[overall["metric"] == key] for key, label in NAMES.items()}
+    overall = figures[(figures["part"] == ALL) & figures["metric"].isin(METRIC_NAMES)]
+    panels = {label: overall[overall["metric"] == key] for key, label in METRIC_NAMES.items()}
     lines, told = _lines(protocol), f"{title}\n{clips_and_speakers(protocol.clips)}, "
     told += f"mean over {counted(len(protocol.seeds), 'seed')}"
     dots = f"{told}; bars: 95 % intervals over speakers"

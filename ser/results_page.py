@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser.corpora import corpus_class
-from ser.metrics import NAMES
+from ser.metrics import METRIC_NAMES
 from ser.protocol import AVERAGED, CHANCE, Protocol
 from ser.published import PublishedFigure, published_for
 from ser.report import UNKNOWN, counted, figure_cell, markdown, plus_minus
@@ -57,7 +57,7 @@ def overall_cells(
     for arm, of_arm in _ranked(figures):
         overall = of_arm[of_arm["part"] == ALL]
         row = {"arm": _arm_cell(arm), "seeds": str(of_arm["seeds"].iloc[0])}
-        columns = NAMES | {NLL: "log loss"}
+        columns = METRIC_NAMES | {NLL: "log loss"}
         row |= {label: _cell(overall, "metric", key) for key, label in columns.items()}
         rows.append(row)
     if not any(arm.model == CHANCE for arm in protocol.arms):
@@ -229,7 +229,8 @@ def _fold_cells(figures: pd.DataFrame) -> pd.DataFrame:
     for arm, of_arm in _ranked(figures):
         by_metric = of_arm[of_arm["part"] == ALL].set_index("metric")
         pairs = {
-            label: by_metric.loc[key, ["fold_mean", "fold_sd"]] for key, label in NAMES.items()
+            label: by_metric.loc[key, ["fold_mean", "fold_sd"]]
+            for key, label in METRIC_NAMES.items()
         }
         cells = {label: plus_minus(*pair) for label, pair in pairs.items()}
         rows.append({"arm": _arm_cell(arm)} | cells)

@@ -90,8 +90,10 @@ class Tracker:
             every["mlflow.source.git.commit"] = commit
         if parent := os.environ.get(PARENT_VARIABLE):
             every[_PARENT_TAG] = parent
-        run = client.create_run(self._experiment_id(), tags=every)
-        self._at_work.hold(run.info.run_id)
+        experiment_id = self._experiment_id()
+        with self._lock:  # or a command that begins between the two would show the run as killed
+            run = client.create_run(experiment_id, tags=every)
+            self._at_work.hold(run.info.run_id)
         if "manifest" in tags and "corpora" in tags:
             self._log_speech(run.info.run_id, tags["corpora"], tags["manifest"])
         return str(run.info.run_id)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +55,25 @@ def test_a_run_that_was_killed_before_it_had_a_lock_is_shown_as_killed(tmp_path,
     runs = client.search_runs(["0", client.get_experiment_by_name("x").experiment_id])
     found = {run.info.run_name: run.info.status for run in runs}
     assert found == {"training": "KILLED", "of another program": "RUNNING"}
+
+
+def test_a_command_that_begins_beside_the_start_of_a_run_waits_for_its_lock(tmp_path, monkeypatch):
+    hold, beside = (
+        RunLocks.hold,
+        threading.Thread(target=lambda: Tracker(tmp_path, "x", None).client),
+    )
+
+    def late(locks: RunLocks, run_id: str) -> None:
+        beside.start()
+        beside.join(timeout=2)
+        hold(locks, run_id)
+
+    tracker = Tracker(tmp_path, "x", None)
+    assert tracker.client
+    monkeypatch.setattr(RunLocks, "hold", late)
+    run_id = tracker.start("training", {"kind": "training"})
+    beside.join()
+    assert tracker.status(run_id) == "RUNNING"
 
 
 def test_a_run_that_is_at_work_stays_as_it_is(tracker):
