@@ -28,7 +28,7 @@ RATE_HZ, EMOTIONS, BLOCKS, RANK, LR = 16_000, 8, 12, 16, 1e-4
 SECONDS = (2.94, 3.70, 5.27)
 """The shortest, the mean and the longest RAVDESS clip."""
 MODES = ("lora", "last_n", "full")
-TRAINER = "Hugging Face Trainer"
+TRAINER, STATISTICS = "Hugging Face Trainer", "of ours, the statistics beforehand"
 
 
 class BaseShape(EncoderWeights):
@@ -178,7 +178,9 @@ def limit(mode: str, clips: list[np.ndarray], epochs: int, table: Table, gflops:
     every, frozen = operations(mode, [len(clip) for clip in clips])
     least = (frozen + epochs * (every - frozen)) / 1e9
     mine, others = table.seconds("ours"), table.seconds(TRAINER)
+    steps = mine - table.seconds(STATISTICS)
     return (
+        f"The steps alone: {others / steps:.2f} × as fast as the Trainer's.\n\n"
         f"Limit: without padding, what is frozen once a clip, its products are {least:,.0f} GFLOP, "
         f"{least / gflops:.1f} s at {gflops:.0f} GFLOP/s: ours takes {mine * gflops / least:.2f} "
         f"times as long, and nothing could be more than {others * gflops / least:.2f} × the "
@@ -197,7 +199,7 @@ def main() -> None:
     """Time a run of every way of fine-tuning, and with --write renew docs/performance.md."""
     options = parser(__doc__, repeats=2)
     options.add_argument("--clips", type=int, default=16, help="clips an epoch")
-    options.add_argument("--batch", type=int, default=4, help="clips a batch")
+    options.add_argument("--batch", type=int, default=8, help="clips a batch; the Trainer's own 8")
     options.add_argument("--epochs", type=int, default=4, help="epochs a run")
     options.add_argument("--modes", default=",".join(MODES), help="ways of fine-tuning")
     options.add_argument("--bfloat16", action="store_true", help="both under autocast as well")
@@ -207,7 +209,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for mode in given.modes.split(","):
             run = mode, clips, given.batch, given.epochs
-            others = {TRAINER: theirs(*run, folder)}
+            others = {TRAINER: theirs(*run, folder), STATISTICS: ours(*run[:-1], epochs=0)}
             if given.bfloat16:
                 others["ours, bfloat16"] = ours(*run, bfloat16=True)
                 others[f"{TRAINER}, bfloat16"] = theirs(*run, folder, bfloat16=True)

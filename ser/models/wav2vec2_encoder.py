@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ser.models.dropout import attention, use_byte_masks
+from ser.models.long_kernel import convolve
 from ser.models.pooling import mask_of
 from ser.models.speech_encoder import RECEPTIVE_FIELD, SpeechEncoder, fill_up, padding_mask
 from ser.onednn import use_onednn
@@ -106,11 +107,18 @@ class Wav2Vec2Encoder(SpeechEncoder):
         hidden = self._masked(hidden, frames)
         if (mask := padding_mask(frames, hidden.shape[1])) is not None:
             hidden = hidden * mask[..., None]
-        hidden = hidden + encoder.pos_conv_embed(hidden)
+        hidden = hidden + self._positions(hidden)
         if not self._normed_last:
             hidden = encoder.layer_norm(hidden)
         entered: Tensor = encoder.dropout(hidden)
         return entered
+
+    def _positions(self, hidden: Tensor) -> Tensor:
+        embedding: Any = self.model.encoder.pos_conv_embed
+        if getattr(embedding, "batch_norm", None) is not None:  # some of HuBERT's relatives
+            return embedding(hidden)  # type: ignore[no-any-return]
+        placed: Tensor = embedding.activation(convolve(embedding.conv, hidden))
+        return placed
 
     def run_blocks(self, hidden: Tensor, frames: Tensor, first: int, last: int) -> list[Tensor]:
         """As `SpeechEncoder.run_blocks`."""
