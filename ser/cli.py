@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     wrong = commands.add_parser("wrong", help="the test clips that a run got wrong")
     wrong.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
-    wrong.add_argument("--limit", type=int, default=20, help="how many on a terminal (20)")
+    wrong.add_argument("--limit", type=_at_least_1, default=20, help="how many on a terminal (20)")
     wrong.set_defaults(run_command=_wrong)
     _add_explain_commands(commands)
     return parser
@@ -115,7 +115,9 @@ def _add_explain_commands(commands: "argparse._SubParsersAction[argparse.Argumen
     explain.add_argument(
         "--clip", type=Path, help="this alone: which moments of a recording the answer rests on"
     )
-    explain.add_argument("--limit", type=int, default=40, help="clips on the page of mistakes (40)")
+    explain.add_argument(
+        "--limit", type=_at_least_1, default=40, help="clips on the page of mistakes (40)"
+    )
     explain.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
     explain.set_defaults(run_command=_explain)
 
@@ -150,6 +152,12 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     )
     plot.add_argument("--cache", type=Path, default=_cache_root(), help=CACHE_HELP)
     plot.set_defaults(run_command=_plot)
+
+
+def _at_least_1(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: it must be a whole number of at least 1")
+    return int(text)
 
 
 def _data_root() -> Path:

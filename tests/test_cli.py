@@ -264,3 +264,10 @@ def test_no_traceback_reaches_the_terminal():
     done = ser("data", "check", "nowhere")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["wrong", "explain"])
+@pytest.mark.parametrize("limit", ["-5", "0", "2.5", ""])
+def test_a_number_of_clips_that_cannot_be_is_refused(capsys, command, limit):
+    told = mistake(capsys, command, "last", "--limit", limit)
+    assert f"--limit: {limit!r}: it must be a whole number of at least 1" in told
