@@ -52,7 +52,7 @@ def new_figure(width_in: float, height_in: float, title: str) -> "Figure":
     height_in += TITLE_LINE_IN * (len(lines) - len(title.splitlines()))
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
-    figure.suptitle("\n".join(lines), fontsize=points, fontweight="bold", parse_math=False)
+    figure.suptitle("\n".join(lines), fontsize=points, fontweight="bold")
     return figure
 
 

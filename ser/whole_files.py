@@ -38,6 +38,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Replace a PNG as a whole."""
+    """Replace a PNG as a whole; a `$` in a name that it shows is a dollar and begins no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]
     with replacing(path) as part:
         figure.savefig(part, format="png")

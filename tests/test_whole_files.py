@@ -21,6 +21,17 @@ WRITERS = {
 }
 
 
+def test_a_name_with_dollars_in_a_figure_is_no_formula(tmp_path: Path) -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1], label="$_$ legend")
+    axes.set_title("$_$ title")
+    axes.set_xticks([0, 1], ["$_$", "a$b$"])
+    figure.legend()
+    save_figure(figure, tmp_path / "figure.png")  # as a formula `_` alone is an error
+    assert axes.get_title() == "$_$ title"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to stand for a full disk")
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_full_disk_leaves_the_old_file_alone_and_is_said_of_it(tmp_path: Path, kind: str) -> None:
