@@ -8,6 +8,7 @@ import numpy as np
 from ser.audio import Waveform
 from ser.babble import Voices
 from ser.degrade import (
+    MP3_KBIT_S,
     add_noise,
     change_level,
     change_speed,
@@ -40,6 +41,12 @@ LABELS = {
     "clipping": "clipping at {:g} of the peak", "level": "level {:g} dB", "speed": "speed ×{:g}",
 }  # fmt: skip
 """A condition in words: family, and what its severity counts."""
+BOUNDS = {
+    "babble": (-100, 100), "white": (-100, 100), "pink": (-100, 100), "reverb": (0.01, 20),
+    "telephone": (1, 1), "mp3": MP3_KBIT_S, "clipping": (0.001, 1), "level": (-60, 60),
+    "speed": (0.25, 4),
+}  # fmt: skip
+"""The least and the most of each severity: beyond them there is no change, or no speech is left."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +115,13 @@ def chosen_families(asked: str | Sequence[str], known: Sequence[str]) -> list[st
     return [family for family in known if family in chosen]
 
 
-def conditions_of(
-    asked: str | Sequence[str], severities: Mapping[str, Sequence[float]], voices: Voices
-) -> list[Degradation]:
-    """Every condition asked for, by family, in the order of `severities`.
+def chosen_severities(
+    asked: str | Sequence[str], severities: Mapping[str, Sequence[float]]
+) -> list[tuple[str, float]]:
+    """Every family and severity asked for, by family, in the order of `severities`.
 
-    Raises SerError for a family that does not exist or is given no severity.
+    Raises SerError for a family that does not exist or is given no severity, and for a severity
+    that is no number, beyond its bounds or named twice.
     """
     unknown = sorted(set(severities) - set(FAMILIES))
     if unknown:
@@ -122,10 +130,31 @@ def conditions_of(
             f"{', '.join(FAMILIES)}."
         )
     families = chosen_families(asked, list(severities))
-    empty = [family for family in families if not severities[family]]
+    empty = [family for family in families if severities[family] in (None, [])]
     if empty or not families:
         raise SerError(
             f"robustness={asked}: severities.{empty[0] if empty else asked} is empty, so there is "
             "nothing to score. Give it a severity or more, as conf/evaluate.yaml does."
         )
-    return [Degradation(f, severity, voices) for f in families for severity in severities[f]]
+    for family in families:
+        _check_severities(family, severities[family])
+    return [(family, severity) for family in families for severity in severities[family]]
+
+
+def _check_severities(family: str, given: object) -> None:
+    least, most = BOUNDS[family]
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else []
+    fit = [isinstance(n, int | float) and least <= n <= most for n in several]
+    if not fit or not all(fit) or len(set(several)) < len(several):
+        rule = f"numbers from {least:g} to {most:g}" if least < most else f"[{least:g}] alone"
+        raise SerError(
+            f"severities.{family}={given}: it must be a list of {rule}, each once "
+            f"({LABELS[family].replace('{:g}', 'n')}). conf/evaluate.yaml has it as an example."
+        )
+
+
+def conditions_of(
+    asked: str | Sequence[str], severities: Mapping[str, Sequence[float]], voices: Voices
+) -> list[Degradation]:
+    """Every condition asked for; raises as `chosen_severities` does."""
+    return [Degradation(*chosen, voices) for chosen in chosen_severities(asked, severities)]

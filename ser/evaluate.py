@@ -14,7 +14,7 @@ from rich.console import Console
 from ser.assemble import compute_features, voices_of
 from ser.card_facts import SEEN, is_own
 from ser.checkpoint import load_checkpoint
-from ser.conditions import chosen_families, conditions_of
+from ser.conditions import chosen_families, chosen_severities, conditions_of
 from ser.config import CONF, plain
 from ser.data import EmotionDataset, in_order
 from ser.errors import SerError
@@ -60,7 +60,7 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
     check_kinds(cfg, overrides, CONF, "evaluate")
     _check_options(cfg)
     if cfg.robustness is not None:
-        chosen_families(cfg.robustness, list(cfg.severities))  # a wrong word shows at once
+        chosen_severities(cfg.robustness, plain(cfg)["severities"])  # a wrong one shows at once
         _against(cfg)
     checkpoint_path, folder = _find_checkpoint(cfg)
     card = load_checkpoint(checkpoint_path)["ser"]

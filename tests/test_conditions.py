@@ -1,12 +1,22 @@
 """Conditions by name, and the babble that some of them need: who is heard in it, and when."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 import soundfile
 
 from ser.augment import Augmented
 from ser.babble import TALKERS, Voices
-from ser.conditions import FAMILIES, LABELS, Degradation, chosen_families, conditions_of
+from ser.conditions import (
+    FAMILIES,
+    LABELS,
+    Degradation,
+    chosen_families,
+    chosen_severities,
+    conditions_of,
+)
 from ser.degrade import active_level_db
 from ser.errors import SerError
 from ser.features import RawWaveform
@@ -159,5 +169,12 @@ def test_words_and_severities_that_mean_nothing_are_refused(voices):
         conditions_of("mp3", {"mp3": []}, voices)
     with pytest.raises(SerError, match="nothing to score"):
         conditions_of("mp3", {"white": [1]}, voices)
+    for family, given in {
+        "reverb": [0], "speed": [-1], "clipping": [2], "mp3": [500], "telephone": [2], "white": 5,
+        "pink": ["a"], "level": [-30, -30], "babble": [math.nan],
+    }.items():  # fmt: skip
+        told = f"severities.{family}={given}: it must be a list of "
+        with pytest.raises(SerError, match=re.escape(told)):
+            chosen_severities(family, {family: given})
     with pytest.raises(SerError, match="give Degradation the `voices`"):
         Degradation("babble", 5).settings()
