@@ -20,6 +20,7 @@ from ser.data import EmotionDataModule
 from ser.errors import SerError
 from ser.features import Feature
 from ser.models.base import EmotionModel
+from ser.report import counted
 from ser.run_folder import RunFolder
 from ser.scoring import hearing_ctrl_c, predict_clips, write_curves
 from ser.task import EmotionClassifier
@@ -38,6 +39,22 @@ class Job:
     material: Material
     features: list[Feature]
     model: EmotionModel
+
+    def __post_init__(self) -> None:
+        """Refuse validation of which four fifths (`validation_answers`) may be of one emotion."""
+        table = self.material.speech.table
+        labels = table.loc[table["id"].isin(self.material.split.val), "label"].tolist()
+        rests = [
+            {label for clip, label in enumerate(labels) if clip % VALIDATION_FOLDS != first}
+            for first in range(VALIDATION_FOLDS)
+        ]
+        if self.model.calibrates and min(map(len, rests)) < 2:
+            raise SerError(
+                "model.fusion=stacked is fitted on validation, a fifth of it left out at a time, "
+                f"and needs two emotions each time; validation has {counted(len(labels), 'clip')} "
+                f"({', '.join(sorted(set(labels)))}). Choose a split with more validation clips, "
+                "or model.fusion=mean_logits."
+            )
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """What is fitted on validation does not flatter its own figures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,22 @@ def test_a_model_of_ones_own_that_calibrates_is_calibrated() -> None:
 
     assert Own(2, {"frames": (1,)}).calibrates
     assert not Chance(2, {"frames": (1,)}).calibrates
+
+
+def test_validation_of_one_emotion_is_refused_before_a_join_is_trained(
+    project: Path, hydra_ready: None
+) -> None:
+    from hydra import compose
+
+    from ser.run import prepare
+
+    job = prepare(compose("train", options(project, *STACKED)))
+    table, split = job.material.speech.table, job.material.split
+    labels = table.set_index("id")["label"].loc[list(split.val)]
+    same = tuple(labels.index[labels == labels.iloc[0]])
+    one_other = labels.index[labels != labels.iloc[0]][0]
+    for val in (same, (*same, one_other)):
+        material = replace(job.material, split=replace(split, val=val))
+        with pytest.raises(SerError, match=r"^model\.fusion=stacked .* two emotions"):
+            replace(job, material=material)
+        replace(job, material=material, model=Chance(2, {"frames": (1,)}))
