@@ -58,7 +58,8 @@ def check_kinds(cfg: DictConfig, overrides: Sequence[str], conf: Path, config_na
         )
         rule = _rule(key, default, value)
         if rule and key.rpartition(".")[2] not in _WORDS_TOO:
-            raise OptionError(f"{key}={value}: it must be {rule} (by default {_shown(default)}).")
+            told = f"{rule} (by default {_shown(default)})"
+            raise OptionError(f"{key}={_shown(value)}: it must be {told}.")
 
 
 def _chooses(word: str, conf: Path) -> bool:
@@ -69,7 +70,8 @@ def _chooses(word: str, conf: Path) -> bool:
 
 def _rule(key: str, default: Any, value: Any) -> str:
     """What the value would have to be; empty where it is that, or where anything may stand."""
-    if isinstance(default, DictConfig) and not isinstance(value, (DictConfig, type(None))):
+    whole = value is None and "." not in key  # below, null stands for a part that is left out
+    if isinstance(default, DictConfig) and (whole or not isinstance(value, DictConfig | None)):
         return f"given by its parts, such as {key}.{next(iter(map(str, default)))}="
     if value is None:
         return ""
@@ -84,7 +86,9 @@ def _rule(key: str, default: Any, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def explained(error: HydraException, conf: Path, config_name: str) -> SerError:
@@ -95,8 +99,14 @@ def explained(error: HydraException, conf: Path, config_name: str) -> SerError:
     if isinstance(error, OverrideParseException):
         return OptionError(
             f"{error.override}: Hydra cannot read it ({str(error).splitlines()[0]}). A value with "
-            "~ ( ) [ ] { } = , or a quote in it takes quotes of its own inside those of the "
-            "shell, as 'dataset.root=\"~/clips (1)\"'."
+            "anything but English letters, digits, spaces and . / - _ + : $ % @ * ? | in it takes "
+            "quotes of its own inside those of the shell, as 'dataset.root=\"~/clips (1)\"'."
+        )
+    merged = re.match(r"Error merging override (\+*(.+?)=.*)", str(error))
+    if isinstance(error, ConfigCompositionException) and merged:
+        return OptionError(
+            f"{merged[1]}: a list cannot take the place of parts. Give each part by its name, as "
+            f"{merged[2]}.PART=…; --help lists them."
         )
     unknown = re.match(r"Could not override '(.+)'", str(error))
     if isinstance(error, ConfigCompositionException) and unknown:

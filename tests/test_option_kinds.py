@@ -39,6 +39,7 @@ def checked_kinds(*words: str, config: str = "train") -> None:
         ("model.wav2vec2.dropout=high", "a number"),
         ("loss=focal", "given by its parts, such as loss.label_smoothing= (by default {"),
         ("monitor=val/war", "given by its parts, such as monitor.metric="),
+        ("loss=null", "given by its parts, such as loss.label_smoothing="),
     ],
 )
 def test_a_value_of_another_kind_is_refused_with_its_default(hydra_ready, word, rule):
@@ -250,6 +251,9 @@ def test_a_run_that_failed_before_its_first_epoch_is_not_the_last_to_go_on_with(
         ("model=liner", "model=liner is not known: choose chance, "),
         ("model=[tim", "no viable alternative at input '[tim'"),
         ("dataset.root=~/clips", "dataset.root=~/clips: Hydra cannot read it (LexerNoViableAlt"),
+        ("dataset.root=a & b", "dataset.root=a & b: Hydra cannot read it (LexerNoViableAlt"),
+        ("dataset.root=größe", "anything but English letters, digits, spaces and . / - _ + : $"),
+        ("loss=[3]", "loss=[3]: a list cannot take the place of parts. Give each part by its name"),
         ("loss={warmth: 1}", "loss has no part warmth. +loss=… adds to the parts that there are"),
     ],
 )
