@@ -26,6 +26,7 @@ LINES: dict[str, dict[str, Any]] = {
     "clean, hollow": {"linestyle": "--", "alpha": 0.4},
     "chance": {"linestyle": ":"},
 }
+LEAST_IN = 8.0  # one panel is narrower than a title that can be read
 RING = 7  # hollow points: wider than the full ones of 4, which else hide those at the same UAR
 COLOURS = {"babble": "#d55e00", "white": "#0173b2", "pink": "#cc78bc"}  # colour-blind safe
 
@@ -53,7 +54,7 @@ def robustness_figure(
         max(1.6, 0.7 * len(rows) if name == OTHER else 0.8 * rows["severity"].nunique())
         for name, rows in panels.items()
     ]
-    figure = new_figure(sum(widths) + 3.0, 4.6, title)
+    figure = new_figure(max(LEAST_IN, sum(widths) + 3.0), 4.6, title)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)
     for axes, (name, rows) in zip(grid[0], panels.items(), strict=True):
         for word, height in heights.items():

@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from bench import profile
 from ser import metrics, plots
 from ser.errors import SerError
+from ser.robustness_plots import robustness_figure
 from ser.whole_files import save_figure
 
 CLASSES = (
@@ -100,6 +101,14 @@ def test_a_title_with_dollars_is_no_formula(tmp_path: Path) -> None:
     figure = plots.new_figure(6, 4, "$_$.wav: heard as sad")
     save_figure(figure, tmp_path / "figure.png")
     assert figure.get_suptitle() == "$_$.wav: heard as sad"
+
+
+def test_one_listening_condition_leaves_its_title_room() -> None:
+    rows = [("clean", "clean", 0.0, 0.8, 0, 0), ("mp3", "mp3 32 kbit/s", 32.0, 0.7, 0.05, 0.15)]
+    columns = ["family", "condition", "severity", "uar", "low", "high"]
+    title = "2026-11-28_12-36-33_tim-folder-speaker-s0, test: robustness, 12 clips of 1 speaker"
+    figure = robustness_figure(pd.DataFrame(rows, columns=columns), title, 0.25, None, "")
+    assert len(figure.get_suptitle().splitlines()) <= 3
 
 
 def test_a_long_title_takes_nothing_of_the_figure() -> None:
