@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ser.arguments import at_least_1, filled, filled_path
 from ser.errors import INTERRUPTED, MISTAKE, SerError, is_full, of_the_disk
 
 if TYPE_CHECKING:
@@ -88,8 +89,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_commands(data.add_subparsers(metavar="COMMAND", required=True))
 
     predict = commands.add_parser("predict", help="the emotion of recordings")
-    predict.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
-    predict.add_argument("files", nargs="+", type=Path, help="audio files, or folders of them")
+    predict.add_argument("run", type=filled, help="run folder, MLflow run id, checkpoint or `last`")
+    predict.add_argument(
+        "files", nargs="+", type=filled_path, help="audio files, or folders of them"
+    )
     predict.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
     predict.add_argument("--abstain", action="store_true", help="`uncertain` where it is not sure")
     predict.add_argument(
@@ -100,8 +103,8 @@ def build_parser() -> argparse.ArgumentParser:
     predict.set_defaults(run_command=_predict)
 
     wrong = commands.add_parser("wrong", help="the test clips that a run got wrong")
-    wrong.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
-    wrong.add_argument("--limit", type=_at_least_1, default=20, help="how many on a terminal (20)")
+    wrong.add_argument("run", type=filled, help="run folder, MLflow run id, checkpoint or `last`")
+    wrong.add_argument("--limit", type=at_least_1, default=20, help="how many on a terminal (20)")
     wrong.set_defaults(run_command=_wrong)
     _add_explain_commands(commands)
     return parser
@@ -110,13 +113,19 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_explain_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     explain = commands.add_parser("explain", help="figures and pages on what a run learned")
     explain.add_argument(
-        "runs", nargs="+", metavar="RUN", help="the run; further ones are counted in its mistakes"
+        "runs",
+        nargs="+",
+        type=filled,
+        metavar="RUN",
+        help="the run; further ones are counted in its mistakes",
     )
     explain.add_argument(
-        "--clip", type=Path, help="this alone: which moments of a recording the answer rests on"
+        "--clip",
+        type=filled_path,
+        help="this alone: which moments of a recording the answer rests on",
     )
     explain.add_argument(
-        "--limit", type=_at_least_1, default=40, help="clips on the page of mistakes (40)"
+        "--limit", type=at_least_1, default=40, help="clips on the page of mistakes (40)"
     )
     explain.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
     explain.set_defaults(run_command=_explain)
@@ -124,7 +133,7 @@ def _add_explain_commands(commands: "argparse._SubParsersAction[argparse.Argumen
     card = commands.add_parser(
         "card", help="write a run's MODEL_CARD.md anew, from what it has now"
     )
-    card.add_argument("run", help="run folder, MLflow run id, checkpoint or `last`")
+    card.add_argument("run", type=filled, help="run folder, MLflow run id, checkpoint or `last`")
     card.add_argument("--encoder-path", help="where the pretrained encoder lies, if moved")
     card.set_defaults(run_command=_card)
 
@@ -136,28 +145,25 @@ def _add_data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     download = commands.add_parser("download", help="fetch a corpus; goes on where it stopped")
     download.add_argument("name", help="a corpus of `ser data list`")
     download.add_argument(
-        "--root", type=Path, default=_data_root(), help="into ROOT/NAME (SER_DATA, or ./data)"
+        "--root",
+        type=filled_path,
+        default=_data_root(),
+        help="into ROOT/NAME (SER_DATA, or ./data)",
     )
     download.set_defaults(run_command=_download)
 
     check = commands.add_parser("check", help="count clips and list every problem file")
-    check.add_argument("root", type=Path, help=ROOT_HELP)
-    check.add_argument("--cache", type=Path, default=_cache_root(), help=CACHE_HELP)
+    check.add_argument("root", type=filled_path, help=ROOT_HELP)
+    check.add_argument("--cache", type=filled_path, default=_cache_root(), help=CACHE_HELP)
     check.set_defaults(run_command=_check)
 
     plot = commands.add_parser("plot", help="figures of the speech itself")
-    plot.add_argument("root", type=Path, help=ROOT_HELP)
+    plot.add_argument("root", type=filled_path, help=ROOT_HELP)
     plot.add_argument(
-        "--out", type=Path, default=Path("figures"), help="folder for the PNGs (./figures)"
+        "--out", type=filled_path, default=Path("figures"), help="folder for the PNGs (./figures)"
     )
-    plot.add_argument("--cache", type=Path, default=_cache_root(), help=CACHE_HELP)
+    plot.add_argument("--cache", type=filled_path, default=_cache_root(), help=CACHE_HELP)
     plot.set_defaults(run_command=_plot)
-
-
-def _at_least_1(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: it must be a whole number of at least 1")
-    return int(text)
 
 
 def _data_root() -> Path:

@@ -271,3 +271,15 @@ def test_no_traceback_reaches_the_terminal():
 def test_a_number_of_clips_that_cannot_be_is_refused(capsys, command, limit):
     told = mistake(capsys, command, "last", "--limit", limit)
     assert f"--limit: {limit!r}: it must be a whole number of at least 1" in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "check", ""], ["data", "plot", "data", "--out", ""], ["predict", "last", ""],
+        ["predict", "", "a.wav"], ["wrong", ""], ["explain", ""], ["explain", "last", "--clip", ""],
+        ["card", ""], ["data", "download", "emodb", "--root", ""],
+    ],
+)  # fmt: skip
+def test_an_empty_name_is_not_the_folder_that_one_is_in(capsys, words):
+    assert "it is empty: is a variable of the shell not set?" in mistake(capsys, *words)
