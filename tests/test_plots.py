@@ -104,8 +104,8 @@ def test_a_title_with_dollars_is_no_formula(tmp_path: Path) -> None:
 
 
 def test_one_listening_condition_leaves_its_title_room() -> None:
-    rows = [("clean", "clean", 0.0, 0.8, 0, 0), ("mp3", "mp3 32 kbit/s", 32.0, 0.7, 0.05, 0.15)]
-    columns = ["family", "condition", "severity", "uar", "low", "high"]
+    rows = [("clean", "clean", 0, 0.8, 0, 0, 0), ("mp3", "mp3 32 kbit/s", 32, 0.7, 0.1, 0, 0.2)]
+    columns = ["family", "condition", "severity", "uar", "drop", "low", "high"]
     title = "2026-11-28_12-36-33_tim-folder-speaker-s0, test: robustness, 12 clips of 1 speaker"
     figure = robustness_figure(pd.DataFrame(rows, columns=columns), title, 0.25, None, "")
     assert len(figure.get_suptitle().splitlines()) <= 3
