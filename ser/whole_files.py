@@ -42,6 +42,6 @@ def save_figure(figure: "Figure", path: Path) -> None:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]
+        text.set_parse_math(False)
     with replacing(path) as part:
         figure.savefig(part, format="png")
