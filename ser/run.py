@@ -34,7 +34,7 @@ from ser.model_card import write_model_card
 from ser.options import check_kinds
 from ser.quiet import quieten
 from ser.report import headline, render_results
-from ser.run_folder import RunFolder, create_run_folder, find_run
+from ser.run_folder import RunFolder, begun, find_run
 from ser.scoring import figures_of, predict_clips, write_predictions
 from ser.tables import write_table
 from ser.task import EmotionClassifier
@@ -83,22 +83,23 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     if any(word.startswith("augment") for word in overrides):
         _tell_of_idle(job)
     name = job.name
-    folder = create_run_folder(Path(cfg.runs_root) / "runs", name)
-    tags = run_tags(job) | {
-        "config": digest,
-        "overrides": " ".join(overrides),
-        "run_folder": str(folder.path.resolve()),
-    }
-    run_id = tracker.start(name, tags)
-    command = shlex.join(["python", "train.py", *overrides])
-    begun = {"run_id": run_id, "status": "running", "commit": tags["git_commit"]}
-    try:
-        write_text(folder.config, OmegaConf.to_yaml(cfg))
-        tracker.log_config(run_id, plain(cfg))
-        folder.set_state(**begun, command=command)  # last: by it a killed run is gone on with
-    except BaseException as error:
-        tracker.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
+    # under the lock: of another process no folder is half begun
+    with tracker.lock, begun(Path(cfg.runs_root) / "runs", name) as folder:
+        tags = run_tags(job) | {
+            "config": digest,
+            "overrides": " ".join(overrides),
+            "run_folder": str(folder.path.resolve()),
+        }
+        run_id = tracker.start(name, tags)
+        command = shlex.join(["python", "train.py", *overrides])
+        state = {"run_id": run_id, "status": "running", "commit": tags["git_commit"]}
+        try:
+            write_text(folder.config, OmegaConf.to_yaml(cfg))
+            tracker.log_config(run_id, plain(cfg))
+            folder.set_state(**state, command=command)  # last: by it a killed run is gone on with
+        except BaseException as error:
+            tracker.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
     log.info("run folder %s", folder.path)
     return _work(job, folder, tracker, run_id)
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,6 +162,29 @@ class RunFolder:
 def without_moment(name: str) -> str:
     """A run folder's name, or a title that begins by it, without the moment that the run began."""
     return _MOMENT.sub("", name)
+
+
+@contextmanager
+def begun(runs: Path, name: str) -> Iterator[RunFolder]:
+    """A new run folder, which stays once it has its run.json; nothing can go on with one before.
+
+    Those without that a kill left are removed: of two processes one alone may be in here.
+    """
+    for path in runs.glob("*"):
+        if _MOMENT.match(path.name) and path.is_dir():
+            _remove_unbegun(path)
+    folder = create_run_folder(runs, name)
+    try:
+        yield folder
+    finally:
+        _remove_unbegun(folder.path)
+
+
+def _remove_unbegun(path: Path) -> None:
+    """Remove a run folder that holds its options at most."""
+    names = {each.name for each in path.iterdir() if each.suffix != ".part"}
+    if names <= {"config.yaml"}:
+        shutil.rmtree(path)
 
 
 def create_run_folder(runs: Path, name: str) -> RunFolder:

@@ -41,12 +41,12 @@ class Tracker:
         self.uri = uri or f"sqlite:///{(root / 'mlflow.db').resolve()}"
         self._artifacts = None if uri else (root / "artifacts").resolve().as_uri()
         self.experiment = experiment
-        self._lock, self._at_work = FileLock(root / "mlflow.lock"), RunLocks(root)
+        self.lock, self._at_work = FileLock(root / "mlflow.lock"), RunLocks(root)
 
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client on this store, which one process alone makes or puts in order."""
-        with self._lock:
+        with self.lock:
             if self._artifacts:
                 follow_move(self.root / "mlflow.db", self._artifacts)
             client = open_store(self.uri)
@@ -55,7 +55,7 @@ class Tracker:
 
     def _experiment_id(self) -> str:
         """The experiment's id; created once, though two runs may start at the same moment."""
-        with self._lock:
+        with self.lock:
             found = self.client.get_experiment_by_name(self.experiment)
             if found is None:
                 return str(
@@ -91,7 +91,7 @@ class Tracker:
         if parent := os.environ.get(PARENT_VARIABLE):
             every[_PARENT_TAG] = parent
         experiment_id = self._experiment_id()
-        with self._lock:  # or a command that begins between the two would show the run as killed
+        with self.lock:  # or a command that begins between the two would show the run as killed
             run = client.create_run(experiment_id, tags=every)
             self._at_work.hold(run.info.run_id)
         if "manifest" in tags and "corpora" in tags:

@@ -140,7 +140,7 @@ def test_augmentation_that_was_asked_for_and_changes_nothing_is_told(
     def stop(*given: object) -> None:
         raise SerError("enough")
 
-    monkeypatch.setattr("ser.run.create_run_folder", stop)
+    monkeypatch.setattr("ser.run.begun", stop)
     given = options(project, *words.split())
     with pytest.raises(SerError, match=r"^enough$"):
         train_run(compose("train", given), given)

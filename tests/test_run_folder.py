@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from ser import run_folder
 from ser.errors import SerError
-from ser.run_folder import RunFolder, create_run_folder, find_run
+from ser.run_folder import RunFolder, begun, create_run_folder, find_run
 from ser.whole_files import write_text
 
 log = logging.getLogger("ser.somewhere")
@@ -246,3 +246,20 @@ def test_a_clock_that_went_back_is_told(runs, caplog):
     create_run_folder(runs, "tim")
     (told,) = caplog.messages
     assert f"{late.path} began later: `last` stays that one" in told
+
+
+def test_a_run_that_was_killed_before_it_began_leaves_its_folder_to_the_next(runs):
+    empty, half = (runs / f"2026-01-04_00-00-0{k}_tim" for k in range(2))
+    kept = {path.name for path in runs.iterdir()} | {"notes", "2026-01-05_00-00-00_tim"}
+    for path in (empty, half, runs / "notes", runs / "2026-01-05_00-00-00_tim"):
+        path.mkdir()
+    for name in ("config.yaml", "run.json.123.part"):
+        (half / name).touch()
+    (runs / "2026-01-05_00-00-00_tim" / "last.ckpt").touch()  # no run.json, and yet of use
+    with pytest.raises(KeyboardInterrupt), begun(runs, "tim") as folder:
+        assert {path.name for path in runs.iterdir()} == kept | {folder.path.name}
+        raise KeyboardInterrupt
+    assert {path.name for path in runs.iterdir()} == kept
+    with begun(runs, "tim") as folder:
+        folder.set_state(run_id="dddddd5555", status="running")
+    assert folder.path.is_dir()
