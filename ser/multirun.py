@@ -1,6 +1,7 @@
 """The parent run of `train.py -m …`, and the table at its end."""
 
 import atexit
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from omegaconf import DictConfig
 from ser.config import tell
 from ser.errors import MISTAKE
 from ser.mistakes import mistake_of
+
+log = logging.getLogger(__name__)
 
 
 class ParentRun(Callback):
@@ -44,6 +47,10 @@ class ParentRun(Callback):
 
     def _cut_off(self) -> None:
         """The program ends before the multirun: by an error that Python printed, or by Ctrl-C."""
+        log.warning(
+            "this multirun is cut off: what has finished is kept, but the same command begins all "
+            "anew. `python sweep.py` with the values in sweep.grid does what is missing (--help)"
+        )
         error = getattr(sys, "last_value", None) or KeyboardInterrupt()
         self._open.__exit__(type(error), error, None)
 

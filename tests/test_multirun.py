@@ -23,20 +23,24 @@ main()
 """
 
 
-def statuses(folder: Path, *words: str) -> tuple[int, list[str]]:
-    """How a multirun ended, and how another command sees all of this folder, the newest first."""
+def statuses(folder: Path, *words: str) -> tuple[int, list[str], bool]:
+    """How a multirun ended, how another command sees all of this folder, the newest first.
+
+    Then whether it said that the same command begins anew.
+    """
     (folder / "script.py").write_text(SCRIPT)
     command = [sys.executable, folder / "script.py", "-m", *words, f"runs_root={folder}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     tracker = Tracker(folder, "ser", None)
     runs = tracker.client.search_runs([tracker._experiment_id()])
-    return done.returncode, [run.info.status for run in runs]
+    told = "the same command begins all anew. `python sweep.py` with" in done.stdout
+    return done.returncode, [run.info.status for run in runs], told
 
 
 def test_the_parent_ends_as_the_program_did_or_as_killed_once_another_begins(tmp_path):
-    assert statuses(tmp_path, "seed=0,9") == (-9, ["KILLED"])
-    assert statuses(tmp_path, "seed=15,0") == (INTERRUPTED, ["KILLED", "KILLED"])
-    assert statuses(tmp_path, "seed=2") == (1, ["FAILED", "KILLED", "KILLED"])
+    assert statuses(tmp_path, "seed=0,9") == (-9, ["KILLED"], False)
+    assert statuses(tmp_path, "seed=15,0") == (INTERRUPTED, ["KILLED", "KILLED"], True)
+    assert statuses(tmp_path, "seed=2") == (1, ["FAILED", "KILLED", "KILLED"], True)
     assert not list(tmp_path.glob("run-*.lock"))
 
 
