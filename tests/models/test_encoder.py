@@ -188,12 +188,13 @@ def _encoder_at(path: Path | None) -> PretrainedEncoder:
     return PretrainedEncoder("wav2vec2_base", "facebook/wav2vec2-base", text, "main", "float32")
 
 
-def test_a_saved_encoder_is_read_back(tmp_path: Path) -> None:
-    weights = _encoder_at(_save(tmp_path / "a"))
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
+def test_a_saved_encoder_is_read_back(tmp_path: Path, family: str) -> None:
+    weights = _encoder_at(_save(tmp_path / "a", family))
     assert (weights.n_layers, weights.width) == (3, 32)
     encoder = weights.load()
     assert isinstance(encoder, Wav2Vec2Encoder) and not encoder.do_normalize
-    expected = Wav2Vec2Encoder(_build("wav2vec2"), False).eval()
+    expected = Wav2Vec2Encoder(_build(family), False).eval()
     with torch.inference_mode():
         ours, theirs = encoder(*_batch(_clips()))[0], expected(*_batch(_clips()))[0]
     torch.testing.assert_close(ours, theirs)
