@@ -190,7 +190,7 @@ def card_of(cfg: DictConfig, material: Material, features: Sequence[Feature]) ->
         "labels": cfg.dataset.labels,
         "feature": options["feature"],
         "front_end": [feature.settings() for feature in features],
-        "model": options["model"],
+        "model": _with_forms(options["model"]),
         "trained_on": list(material.speech.corpora),
         "synthetic": material.speech.synthetic,
         "manifest": material.speech.fingerprint,
@@ -199,6 +199,16 @@ def card_of(cfg: DictConfig, material: Material, features: Sequence[Feature]) ->
         "split_hash": split.digest,
         "seed": cfg.seed,
     }
+
+
+def _with_forms(node: Any) -> Any:
+    """A model's options, of an encoder that is trained its form: the checkpoint has its weights."""
+    if not isinstance(node, dict):
+        return node
+    node = {key: _with_forms(value) for key, value in node.items()}
+    if node.get("finetune", "none") != "none" and "path" in node["encoder"]:
+        node["encoder"] = build(node["encoder"]).form.options()
+    return node
 
 
 def check_front_end(path: Path, card: Mapping[str, Any], features: Sequence[Feature]) -> None:

@@ -13,9 +13,10 @@ from ser.checkpoint import load_checkpoint
 from ser.errors import OptionError, SerError, made_by_other_code
 from ser.features import Feature
 from ser.models.encoder import EncoderWeights
+from ser.models.encoder_form import EncoderForm
 from ser.predict import Recognizer
 
-PARTS = (Feature, EncoderWeights, nn.Module)  # what a card may have built
+PARTS = (Feature, EncoderWeights, EncoderForm, nn.Module)  # what a card may have built
 
 
 def load_recognizer(path: str | Path, encoder_path: str | None = None) -> Recognizer:
@@ -94,7 +95,7 @@ def _moved(node: Any, encoder_path: str | None) -> Any:
     if not isinstance(node, dict):
         return node
     node = {key: _moved(value, encoder_path) for key, value in node.items()}
-    if encoder := node.get("encoder"):
+    if (encoder := node.get("encoder")) and "config" not in encoder:  # a trained one's form
         # a card of before encoder.precision was an option does not have it
         node["encoder"] = {"precision": "float32", **encoder}
         if encoder_path is not None and "path" in encoder:

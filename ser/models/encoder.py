@@ -18,10 +18,10 @@ from torch import nn
 
 from ser.errors import SerError
 from ser.models.base import check_choice
+from ser.models.encoder_form import EncoderForm
 from ser.models.hub import fetch, hash_files, read_json
 from ser.models.speech_encoder import SpeechEncoder
 from ser.models.wav2vec2_encoder import Wav2Vec2Encoder
-from ser.models.whisper_encoder import WhisperEncoder
 
 _log = logging.getLogger(__name__)
 
@@ -157,10 +157,12 @@ class PretrainedEncoder(EncoderWeights):
         """Read the weights, float32, in evaluation mode, on the CPU."""
         folder = self._weights().parent
         _log.info("encoder %s: loading %s", self.name, folder)
-        if self._is_whisper:
-            return WhisperEncoder(self._from_pretrained(folder)).eval()
-        do_normalize = self._do_normalize()
-        return Wav2Vec2Encoder(self._from_pretrained(folder), do_normalize).eval()
+        return self.form.around(self._from_pretrained(folder))
+
+    @property
+    def form(self) -> EncoderForm:
+        """All but the weights."""
+        return EncoderForm(self._config, not self._is_whisper and self._do_normalize())
 
     @property
     def _is_whisper(self) -> bool:
@@ -246,7 +248,7 @@ class PretrainedEncoder(EncoderWeights):
             with _quiet(transformers):
                 model, report = kind.from_pretrained(
                     folder, output_loading_info=True, local_files_only=True, weights_only=True,
-                    dtype=torch.float32, attn_implementation="sdpa", key_mapping=mapping,
+                    dtype=torch.float32, key_mapping=mapping,
                 )  # fmt: skip
         except (OSError, RuntimeError, ValueError) as error:
             raise SerError(

@@ -20,6 +20,7 @@ from ser.models.base import (
 )
 from ser.models.dropout import nearest_rate, zeroed
 from ser.models.encoder import EncoderWeights
+from ser.models.encoder_form import EncoderForm
 from ser.models.finetuning import add_lora, train_heads, train_last
 from ser.models.frozen_part import FrozenPart
 from ser.models.pooling import running_statistics
@@ -60,7 +61,8 @@ class Wav2Vec2Model(EmotionModel):
     Args:
         n_classes: number of classes.
         streams: trailing shapes of the streams given.
-        encoder: the weights to fine-tune; read only where finetune is not none.
+        encoder: the weights to fine-tune, or their form alone where a checkpoint has them; read
+            only where finetune is not none.
         finetune: `none` reads pooled embeddings; `last_n`, `lora` and `full` read waveforms and
             train the encoder's last blocks, low-rank additions to its projections, or all of it.
         last_n: blocks trained by finetune=last_n.
@@ -90,7 +92,7 @@ class Wav2Vec2Model(EmotionModel):
         self,
         n_classes: int,
         streams: Mapping[str, tuple[int, ...]],
-        encoder: EncoderWeights | None,
+        encoder: EncoderWeights | EncoderForm | None,
         finetune: str,
         last_n: int,
         lora_rank: int,
@@ -235,7 +237,7 @@ def mean_log_probabilities(logits: Sequence[Tensor]) -> Tensor:
     return mean.log_softmax(-1)
 
 
-def _loaded(encoder: EncoderWeights | None, finetune: str) -> SpeechEncoder:
+def _loaded(encoder: EncoderWeights | EncoderForm | None, finetune: str) -> SpeechEncoder:
     if encoder is None:
         raise SerError(
             f"finetune={finetune} needs an encoder to train. Give encoder=NAME, or finetune=none."
