@@ -231,6 +231,12 @@ def _check_pairs(cfg: DictConfig) -> None:
             f"loss.corpora={dict(cfg.loss.corpora)}: with loss.imbalance=none all clips count the "
             "same. Set loss.imbalance=weights or sampler."
         )
+    best = "min" if cfg.monitor.metric.endswith("loss") else "max"
+    if cfg.monitor.mode != best:
+        raise SerError(
+            f"monitor.mode={cfg.monitor.mode} with monitor.metric={cfg.monitor.metric} takes the "
+            f"worst epoch for the best. Give monitor.mode={best}, too."
+        )
     if cfg.refit and cfg.scheduler._target_.endswith(".plateau"):
         raise SerError(
             "refit=true with scheduler=plateau: its rates follow validation, which trains in the "

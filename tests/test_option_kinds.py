@@ -72,6 +72,14 @@ def test_a_number_out_of_range_is_refused(hydra_ready, word):
 
 
 @pytest.mark.parametrize(
+    ("words", "mode"), [("monitor.metric=val/loss", "min"), ("monitor.mode=min", "max")]
+)
+def test_a_mode_that_keeps_the_worst_epoch_is_refused(hydra_ready, words, mode):
+    with pytest.raises(SerError, match=rf"worst epoch .*Give monitor\.mode={mode}, too"):
+        check(compose("train", ["dataset=demo", words]))
+
+
+@pytest.mark.parametrize(
     "words",
     ["model.ridge_share=2", "model.tim_share=-1", "model.wav2vec2.heads=0",
      "model.wav2vec2.input_dropout=1", "model.wav2vec2.head_epochs=-1",
