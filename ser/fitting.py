@@ -158,6 +158,7 @@ def fit_again(
         _run(trainer, task, data, folder.again)
     done = load_weights(task, folder.again)
     history = pd.DataFrame(done["callbacks"]["History"]["rows"])
+    history["epoch"] += 1
     write_text(folder.path / "history_again.csv", history.to_csv(index=False))
     task.model.take_calibration(first.model)
     return task

@@ -101,8 +101,9 @@ def _network(
 ) -> dict[str, Any]:
     epochs = "fitted in closed form or by a solver, without epochs"
     if model.trainable:
-        # best/epoch counts from 0, a reader from 1
-        epochs = f"epoch {metrics['best/epoch'] + 1:.0f} of {metrics['epochs']:.0f} was kept"
+        old = metrics.get("best/epoch", 0) + 1  # runs of before counted from 0
+        kept = metrics.get("best/kept_epoch", old)
+        epochs = f"epoch {kept:.0f} of {metrics['epochs']:.0f} was kept"
     return {
         "model": cfg.model.name,
         "target": cfg.model._target_,

@@ -226,7 +226,7 @@ def score_run(
     last = job.cfg.keep == "last" and task.model.trainable
     checkpoint = load_weights(task, folder.last if last else folder.kept)
     table, classes = job.material.speech.table, job.material.speech.classes
-    metrics = {"best/epoch": float(checkpoint["epoch"])}
+    metrics = {"best/kept_epoch": float(checkpoint["epoch"] + task.model.trainable)}  # from 1
     val = validation_answers(trainer, task, data, table, classes)
     calibrated = calibrate(val, classes, OmegaConf.select(job.cfg, "abstain.target_accuracy"))
     val = at_temperature(val, classes, calibrated.temperature)

@@ -164,12 +164,12 @@ def write_curves(
     mode: str,
     keep: str,
 ) -> None:
-    """history.csv and the training curves, in `folder`."""
+    """history.csv and the training curves, in `folder`, epochs counted from 1."""
     from ser.plots import training_figure
 
     table = pd.DataFrame(history).set_index("epoch")
     table.index = table.index.astype(int)
-    write_text(folder / "history.csv", table.to_csv())
+    write_text(folder / "history.csv", table.rename(index=lambda epoch: epoch + 1).to_csv())
     (folder / "figures").mkdir(exist_ok=True)
     figure = training_figure(table, title, monitor, mode, keep)
     save_figure(figure, folder / "figures" / "training_curves.png")

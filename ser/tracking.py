@@ -124,7 +124,9 @@ class Tracker:
             """Leaves the run open: its scoring is still to come, and `finish` ends it."""
 
             def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-                """Log what the run does not have of this step."""
+                """Log what the run does not have of this step; epochs count from 1."""
+                if "epoch" in metrics:
+                    metrics = {**metrics, "epoch": metrics["epoch"] + 1}
                 new = {key: value for key, value in metrics.items() if (key, step) not in logged}
                 super().log_metrics(new, step)
 

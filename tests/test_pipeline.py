@@ -63,7 +63,7 @@ def test_the_test_clips_choose_nothing(project: Path, hydra_ready: None, tmp_pat
     other = train(tmp_path, *words)
     ours, theirs = run.metrics(), other.metrics()
     chosen = [key for key in ours if not key.startswith("test/")]
-    assert {"epochs", "best/epoch", "best/temperature", "best/abstain_below"} <= set(chosen)
+    assert {"epochs", "best/kept_epoch", "best/temperature", "best/abstain_below"} <= set(chosen)
     assert {key: theirs[key] for key in chosen} == {key: ours[key] for key in chosen}
     assert theirs["test/nll"] != ours["test/nll"]
     weights = [load_checkpoint(r.best)["state_dict"] for r in (run, other)]

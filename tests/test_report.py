@@ -77,7 +77,7 @@ def test_results_on_a_terminal_fit_its_width(width: int) -> None:
 
 
 def test_headline_is_of_the_test_part_where_it_was_scored() -> None:
-    validation = {"best/uar": 0.5, "best/epoch": 3.0, "best/recall/sad": 1.0, "epochs": 4.0}
+    validation = {"best/uar": 0.5, "best/kept_epoch": 3.0, "best/recall/sad": 1.0, "epochs": 4.0}
     lines = report.headline(validation).splitlines()
     assert lines[0] == "Validation part, kept checkpoint"
     assert [cell.strip() for cell in lines[-1].split("|")] == [

@@ -184,5 +184,5 @@ def test_curves_come_with_their_table(tmp_path):
     ]  # fmt: skip
     write_curves(tmp_path, history, "a run", monitor="val/uar", mode="max", keep="last")
     table = pd.read_csv(tmp_path / "history.csv")
-    assert table["epoch"].tolist() == [0, 1, 2] and table["train/loss"].tolist() == [2, 1, 0]
+    assert table["epoch"].tolist() == [1, 2, 3] and table["train/loss"].tolist() == [2, 1, 0]
     assert (tmp_path / "figures" / "training_curves.png").stat().st_size > 1000

@@ -261,6 +261,7 @@ def test_a_step_that_a_resume_repeats_is_logged_once(tracker):
     for key in ("val/uar", "epoch"):
         points = tracker.client.get_metric_history(run_id, key)
         assert [point.step for point in points] == [4, 9, 14, 19]
+    assert [point.value for point in points] == [5, 10, 15, 20]  # epochs from 1
     for _ in range(2):
         tracker.log_metrics(run_id, {"test/uar": 0.5})
     assert len(tracker.client.get_metric_history(run_id, "test/uar")) == 1
