@@ -29,6 +29,11 @@ from ser.whole_files import write_text
 log = logging.getLogger(__name__)
 
 VALIDATION_FOLDS = 5
+# Options that a run's name tells, and those that say where things lie
+_NO_PART_OF_A_NAME = {
+    "model", "dataset", "dataset.name", "split", "split.fold", "seed", "dataset.root",
+    "encoder.path", "runs_root", "cache_root", "data_root", "logger.experiment", "logger.uri",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,12 @@ class Job:
         split = self.material.split
         fold = f"-f{split.fold}" if split.n_folds > 1 else ""
         return f"{self.cfg.model.name}-{self.cfg.dataset.name}-{split.name}{fold}-s{self.cfg.seed}"
+
+    def name_beside(self, overrides: Sequence[str]) -> str:
+        """The name, and what else was asked for: of runs side by side in MLflow."""
+        keys = (word.lstrip("+~").partition("=")[0] for word in overrides)
+        words = zip(keys, overrides, strict=True)
+        return " ".join([self.name, *(w for key, w in words if key not in _NO_PART_OF_A_NAME)])
 
     @property
     def title(self) -> str:

@@ -82,15 +82,14 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> float:
     job = prepare(cfg)
     if any(word.startswith("augment") for word in overrides):
         _tell_of_idle(job)
-    name = job.name
     # under the lock: of another process no folder is half begun
-    with tracker.lock, begun(Path(cfg.runs_root) / "runs", name) as folder:
+    with tracker.lock, begun(Path(cfg.runs_root) / "runs", job.name) as folder:
         tags = run_tags(job) | {
             "config": digest,
             "overrides": " ".join(overrides),
             "run_folder": str(folder.path.resolve()),
         }
-        run_id = tracker.start(name, tags)
+        run_id = tracker.start(job.name_beside(overrides), tags)
         command = shlex.join(["python", "train.py", *overrides])
         state = {"run_id": run_id, "status": "running", "commit": tags["git_commit"]}
         try:

@@ -125,9 +125,8 @@ class Tracker:
 
             def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
                 """Log what the run does not have of this step; epochs count from 1."""
-                if "epoch" in metrics:
-                    metrics = {**metrics, "epoch": metrics["epoch"] + 1}
-                new = {key: value for key, value in metrics.items() if (key, step) not in logged}
+                counted = {key: value + (key == "epoch") for key, value in metrics.items()}
+                new = {key: value for key, value in counted.items() if (key, step) not in logged}
                 super().log_metrics(new, step)
 
             def finalize(self, status: str = "success") -> None:

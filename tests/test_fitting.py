@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from pipeline_runs import composed, options, train
 from sklearn.linear_model import LogisticRegression
 
 from ser.confidence import at_temperature, probabilities_of
 from ser.errors import SerError
+from ser.fitting import Job
 from ser.models.base import Batches
 from ser.models.chance import Chance
 
@@ -77,3 +80,13 @@ def test_validation_of_one_emotion_is_refused_before_a_join_is_trained(
         with pytest.raises(SerError, match=r"^model\.fusion=stacked .* two emotions"):
             replace(job, material=material)
         replace(job, material=material, model=Chance(2, {"frames": (1,)}))
+
+
+def test_a_name_beside_others_tells_what_was_asked_for() -> None:
+    cfg = OmegaConf.create({"model": {"name": "tim"}, "dataset": {"name": "emodb"}, "seed": 3})
+    split = SimpleNamespace(name="loso", fold=1, n_folds=10)
+    job = Job(cfg, SimpleNamespace(split=split), [], None)  # type: ignore[arg-type]
+    words = ["model=tim", "split=loso", "split.fold=1", "seed=3", "dataset.root=/a b"]
+    assert job.name_beside(words) == job.name == "tim-emodb-loso-f1-s3"
+    words += ["model.fusion=gated", "+trainer.x=1", "~optimizer.lr"]
+    assert job.name_beside(words) == f"{job.name} model.fusion=gated +trainer.x=1 ~optimizer.lr"
