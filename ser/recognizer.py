@@ -51,7 +51,7 @@ def load_recognizer(path: str | Path, encoder_path: str | None = None) -> Recogn
             "made by other code; train again or take another checkpoint."
         ) from error
     return Recognizer(
-        model.eval(),
+        model.float().eval(),  # whatever torch's default type is
         tuple(features),
         tuple(card["classes"]),
         temperature=card.get("temperature", 1.0),  # absent where a run did not reach its scoring

@@ -1,7 +1,7 @@
 """Fixtures that more than one room needs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,15 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> "Tracker":
 def own_store() -> None:
     """No store from the environment: MLflow's client may leave its address there."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture
+def take_float64() -> Iterator[Callable[[], None]]:
+    """Makes float64 torch's default type for the rest of the test, as a program's may be."""
+    import torch
+
+    yield lambda: torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -39,11 +39,11 @@ class MelDecibels:
     def __init__(self, n_mels: int, n_fft: int, hop_samples: int, sample_rate_hz: int) -> None:
         """Choose the analysis; a clip gives 1 + samples // hop_samples frames."""
         self._n_mels, self._n_fft, self._hop = n_mels, n_fft, hop_samples
-        self._window = torch.hann_window(n_fft)
+        self._window = torch.hann_window(n_fft, dtype=torch.float32)
         self._filters = melscale_fbanks(
             n_fft // 2 + 1, 0.0, sample_rate_hz / 2, n_mels, sample_rate_hz,
             norm="slaney", mel_scale="slaney",
-        )  # fmt: skip  # (frequencies, n_mels)
+        ).float()  # fmt: skip  # (frequencies, n_mels)
 
     def __call__(self, waveforms: Sequence[Waveform]) -> tuple[Tensor, list[slice]]:
         """All clips' frames in a row, (n_mels, frames), and where each clip lies among them.
@@ -52,7 +52,7 @@ class MelDecibels:
         """
         ends = np.cumsum([0, *(1 + len(waveform) // self._hop for waveform in waveforms)]).tolist()
         clips = [slice(start, end) for start, end in pairwise(ends)]
-        decibels = torch.empty(self._n_mels, ends[-1])
+        decibels = torch.empty(self._n_mels, ends[-1], dtype=torch.float32)
         power = self._power()
         for waveform, clip in zip(waveforms, clips, strict=True):
             power(np.require(waveform, np.float32, ("C", "W")), decibels[:, clip].numpy())

@@ -103,5 +103,5 @@ class Mfcc(Feature):
 
     @cached_property
     def _dct(self) -> Tensor:
-        dct: Tensor = create_dct(self.n_mfcc, self.n_mels, norm="ortho")
+        dct: Tensor = create_dct(self.n_mfcc, self.n_mels, norm="ortho").float()
         return dct.T.contiguous()  # (n_mfcc, n_mels)

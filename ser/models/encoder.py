@@ -111,7 +111,7 @@ class RandomEncoder(EncoderWeights):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            model = Wav2Vec2Model(config)
+            model = Wav2Vec2Model._from_config(config, dtype=torch.float32)
         return Wav2Vec2Encoder(model, do_normalize=True).eval()
 
 

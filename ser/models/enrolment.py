@@ -64,7 +64,7 @@ def adapted(
     """
     first = inputs @ weight + bias
     inner = inputs @ inputs.T / inputs.shape[1]
-    system = inner + _WEIGHT_PENALTY * torch.eye(len(inputs), device=inputs.device)
+    system = inner + _WEIGHT_PENALTY * torch.eye(len(inputs)).to(inputs)
     answers, change = first, torch.zeros_like(first)
     for _ in range(_WEIGHT_PASSES):
         share = likelihood(answers, moved_means(answers, common, likelihood)).softmax(1)

@@ -255,7 +255,7 @@ class Ridge(EmotionModel):
         inputs = self._inputs(batch)
         if not self.enrolment_clips:
             return self._likelihood(inputs @ self.weight + self.bias, self.class_means)
-        logits = torch.zeros(len(inputs), self.n_classes, device=inputs.device)
+        logits = inputs.new_zeros(len(inputs), self.n_classes)
         stranger = Voice(self.centre, self.within.sqrt(), self.weight, self.class_means)
         codes = torch.full_like(batch.target, -1) if batch.speaker is None else batch.speaker
         for code in sorted(set(codes.tolist())):

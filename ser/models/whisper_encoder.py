@@ -38,11 +38,12 @@ class WhisperEncoder(SpeechEncoder):
         filters = melscale_fbanks(
             self._N_FFT // 2 + 1, 0.0, 8000.0, config.num_mel_bins, _SAMPLE_RATE_HZ,
             norm="slaney", mel_scale="slaney",
-        ).T.contiguous()  # fmt: skip
+        ).T.float().contiguous()  # fmt: skip
         self.mel_filters: Tensor
         self.hann_window: Tensor
         self.register_buffer("mel_filters", filters, persistent=False)
-        self.register_buffer("hann_window", torch.hann_window(self._N_FFT), persistent=False)
+        window = torch.hann_window(self._N_FFT, dtype=torch.float32)
+        self.register_buffer("hann_window", window, persistent=False)
         use_onednn(self)
 
     @property

@@ -1,6 +1,7 @@
 """What holds for every option under conf/feature, found by listing the folder."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,19 @@ def test_every_option_gives_distinct_streams(option: str) -> None:
     features = _features(option)
     streams = [feature.stream for feature in features.values()]
     assert features and len(set(streams)) == len(streams)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_default_type_of_float64_changes_nothing(
+    option: str, take_float64: Callable[[], None]
+) -> None:
+    clips, keys = _clips(), list("abcd")
+    expected = {name: each.extract(clips, keys) for name, each in _features(option).items()}
+    take_float64()
+    for name, feature in _features(option).items():
+        for ours, theirs in zip(feature.extract(clips, keys), expected[name], strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if len(_features(option)) == 1])

@@ -1,5 +1,6 @@
 """Every model option obeys the contract."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,9 @@ def trained(option: str, overrides: tuple[str, ...]) -> EmotionModel:
 
 
 @pytest.mark.parametrize(("option", "overrides"), VARIANTS, ids=str)
-def test_model_keeps_the_contract(option: str, overrides: tuple[str, ...]) -> None:
+def test_model_keeps_the_contract(
+    option: str, overrides: tuple[str, ...], take_float64: Callable[[], None]
+) -> None:
     model = trained(option, overrides)
     assert isinstance(model, EmotionModel)
     batch = make_batch([33, 21, 40])
@@ -127,6 +130,10 @@ def test_model_keeps_the_contract(option: str, overrides: tuple[str, ...]) -> No
     again = build(option, overrides).eval()
     again.load_state_dict(model.state_dict())
     with torch.no_grad():
+        assert torch.equal(again(batch), logits)
+        take_float64()
+        again = build(option, overrides).float().eval()  # as load_recognizer
+        again.load_state_dict(model.state_dict())
         assert torch.equal(again(batch), logits)
 
 
