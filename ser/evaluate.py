@@ -13,7 +13,6 @@ from rich.console import Console
 
 from ser.assemble import compute_features, voices_of
 from ser.card_facts import SEEN, is_own
-from ser.checkpoint import load_checkpoint
 from ser.conditions import chosen_families, chosen_severities, conditions_of
 from ser.config import CONF, plain
 from ser.data import EmotionDataset, in_order
@@ -63,8 +62,8 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> float:
         chosen_severities(cfg.robustness, plain(cfg)["severities"])  # a wrong one shows at once
         _against(cfg)
     checkpoint_path, folder = _find_checkpoint(cfg)
-    card = load_checkpoint(checkpoint_path)["ser"]
     recognizer = load_recognizer(checkpoint_path, cfg.encoder_path)
+    card = dict(recognizer.card)
     if cfg.part == "val" and (how := _fitted_on_validation(recognizer.model, card)):
         raise SerError(
             f"part=val: {card['model']['name']} was {how} once its validation figures were taken; "

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from ser.assemble import Material, compute_features, material_of_run
-from ser.checkpoint import load_checkpoint
+from ser.assemble import compute_features, material_of_run
 from ser.clips_page import N_MELS, clips_page, log_mel
 from ser.comparison import model_names
 from ser.data import EmotionDataset, in_order
@@ -129,11 +128,11 @@ def _figure_name(clip: Path) -> str:
 def rewrite_card(folder: RunFolder, *, encoder_path: str | None = None) -> Path:
     """Write the run's MODEL_CARD.md anew, with what was measured since; gives its path."""
     recognizer = load_recognizer(folder.best, encoder_path)
-    own, material = _material(folder)
+    card = recognizer.card
+    own, material = material_of_run(folder, card["split_hash"])
     remove_parts(folder.path, "MODEL_CARD.md.*")
-    return write_model_card(
-        own, material, recognizer.model, recognizer.features, folder, folder.metrics()
-    )
+    parts = (own, material, recognizer.model, recognizer.features)
+    return write_model_card(*parts, folder, folder.metrics(), card)
 
 
 def _open(folder: RunFolder, encoder_path: str | None) -> Explained:
@@ -199,7 +198,7 @@ def hidden_values(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFra
 
     Raises SerError when the speech has changed, or the model has nothing hidden to show.
     """
-    own, material = _material(folder)
+    own, material = material_of_run(folder, recognizer.card["split_hash"])
     table = material.speech.table
     clips = table[table["id"].isin(material.split.test)]
     stores = compute_features(Path(own.cache_root), recognizer.features, clips)
@@ -213,10 +212,6 @@ def hidden_values(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFra
             "nothing to map."
         )
     return clips.loc[found.rows], found
-
-
-def _material(folder: RunFolder) -> tuple[DictConfig, Material]:
-    return material_of_run(folder, load_checkpoint(folder.best)["ser"]["split_hash"])
 
 
 def _draw_layers(run: Explained, path: Path) -> None:

@@ -24,7 +24,6 @@ from ser.card_facts import (
     subgroups_text,
     transfer_text,
 )
-from ser.checkpoint import load_checkpoint
 from ser.corpora import CORPORA
 from ser.features import Feature
 from ser.metrics import METRIC_NAMES, METRICS, class_report, counts_of, split_groups
@@ -44,15 +43,19 @@ def write_model_card(
     features: Sequence[Feature],
     folder: RunFolder,
     metrics: Mapping[str, float],
+    card: Mapping[str, Any],
 ) -> Path:
-    """Write the card of a scored run into its folder; gives the path."""
+    """Write the card of a scored run into its folder; gives the path.
+
+    `card` is that of the checkpoint.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(  # Markdown for people: nothing in it is to be escaped
         loader=PackageLoader("ser"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     facts = (
-        _identity(cfg, material, folder)
+        _identity(cfg, material, folder, card)
         | _network(cfg, model, features, metrics)
         | _data(material, Path(cfg.dataset.root), val_trained=model.refits or _again(cfg, model))
         | _results(cfg, material, model, folder, metrics)
@@ -75,8 +78,9 @@ def _without_gaps(text: str) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
-def _identity(cfg: DictConfig, material: Material, folder: RunFolder) -> dict[str, Any]:
-    card = load_checkpoint(folder.best)["ser"]
+def _identity(
+    cfg: DictConfig, material: Material, folder: RunFolder, card: Mapping[str, Any]
+) -> dict[str, Any]:
     state = folder.state()
     unknown = "not recorded in the run folder"
     return {

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -68,8 +68,8 @@ class Recognizer:
 
     `temperature` divides its logits. A confidence less than `abstain_below` is too little for an
     answer; None where the checkpoint has no such threshold. `synthetic`: no person spoke in its
-    training. Threads may share one, but for a model with enrolment; it does not travel by pickle,
-    so that a spawned process loads its own. It asks for torch's default type, float32.
+    training. `card` is the checkpoint's; `again` loads the same anew, by which it is pickled: a
+    process that is spawned reads the file. Threads may share one, but for a model with enrolment.
     """
 
     model: EmotionModel
@@ -78,6 +78,16 @@ class Recognizer:
     temperature: float = 1.0
     abstain_below: float | None = None
     synthetic: bool = False
+    card: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    again: "Callable[[], Recognizer] | None" = field(default=None, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.again is None:
+            raise SerError(
+                "This recognizer was put together by hand and is not pickled. Pickle one that "
+                "load_recognizer gave, which a new process loads from its checkpoint."
+            )
+        return _again, (self.again, self.abstain_below)
 
     def predict_files(
         self,
@@ -223,6 +233,10 @@ class Recognizer:
             logits = self.model(batch)
         probabilities = logits.float().softmax(1).cpu().numpy()
         return apply_temperature(probabilities, self.temperature)
+
+
+def _again(load: Callable[[], Recognizer], abstain_below: float | None) -> Recognizer:
+    return replace(load(), abstain_below=abstain_below)
 
 
 def _checked(

@@ -1,6 +1,7 @@
 """A trained model from its checkpoint alone."""
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,13 @@ def load_recognizer(path: str | Path, encoder_path: str | None = None) -> Recogn
         temperature=card.get("temperature", 1.0),  # absent where a run did not reach its scoring
         abstain_below=card.get("abstain_below"),
         synthetic=card.get("synthetic", False),
+        card=card,
+        again=partial(load_recognizer, path.absolute(), _absolute(encoder_path)),
     )
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())
 
 
 def _refuse_foreign(path: Path, node: Any) -> None:

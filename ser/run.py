@@ -179,7 +179,9 @@ def _work(job: Job, folder: RunFolder, tracker: Tracker, run_id: str) -> float:
                 tracker.log_metrics(run_id, metrics)
                 tracker.describe(run_id, headline(metrics))
                 folder.write_metrics(metrics)
-                write_model_card(job.cfg, job.material, job.model, job.features, folder, metrics)
+                card = load_checkpoint(folder.best)["ser"]
+                parts = (job.cfg, job.material, job.model, job.features)
+                write_model_card(*parts, folder, metrics, card)
                 folder.set_state(status="finished", in_mlflow=False)
                 tracker.log_folder(run_id, folder.path)
             folder.set_state(in_mlflow=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+import torch
 from matplotlib.figure import Figure
 from pipeline_runs import train
 
@@ -198,7 +199,7 @@ def test_mlflow_holds_the_card(ensemble: RunFolder, project: Path) -> None:
 
 
 def test_the_card_is_written_anew_with_what_was_measured_since(
-    ensemble: RunFolder, tmp_path: Path
+    ensemble: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = RunFolder(
         Path(shutil.copytree(ensemble.path, tmp_path / "my runs" / ensemble.path.name))
@@ -207,7 +208,13 @@ def test_the_card_is_written_anew_with_what_was_measured_since(
     degraded.mkdir(parents=True)
     (degraded / "robustness.md").write_text("table")
     (copy.path / "MODEL_CARD.md.123.part").touch()  # by a killed one
+    metrics = copy.metrics()
+    metrics["best/epoch"] = metrics.pop("best/kept_epoch") - 1  # as runs of before counted
+    copy.write_metrics(metrics)
+    reads, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **how: reads.append(path) or load(path, **how))
     old, new = (copy.path / "MODEL_CARD.md").read_text(), rewrite_card(copy).read_text()
+    assert reads == [copy.best] and re.search(r"epoch \d of \d was kept", new)
     assert not list(copy.path.glob("*.part"))
     assert "see `evaluations/robustness/robustness.md`" in new
     assert f"\nser explain '{copy.path}'\n" in new

@@ -1,5 +1,6 @@
 """A model from its checkpoint: what the card says of confidence, and cards from before it."""
 
+import pickle
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from ser.assemble import build_features, check_front_end
 from ser.checkpoint import SafeCheckpointIO
 from ser.config import CONF
 from ser.errors import SerError
+from ser.predict import Recognizer
 from ser.recognizer import load_recognizer
 
 FEATURE = OmegaConf.to_container(OmegaConf.load(CONF / "feature" / "mfcc.yaml"))
@@ -32,6 +34,12 @@ def test_a_card_without_confidence_leaves_probabilities_as_they_are(tmp_path):
     recognizer = load_recognizer(written(tmp_path / "old.ckpt"))
     assert recognizer.temperature == 1.0 and recognizer.abstain_below is None
     assert recognizer.classes == ("happy", "sad", "angry")
+
+
+def test_its_weights_are_float32_whatever_is_torchs_default(tmp_path, take_float64):
+    take_float64()
+    weights = load_recognizer(written(tmp_path / "old.ckpt")).model.state_dict()
+    assert {value.dtype for value in weights.values()} == {torch.float32}
 
 
 def test_temperature_and_threshold_come_from_the_card(tmp_path):
@@ -107,3 +115,19 @@ def test_an_encoder_without_files_is_not_looked_for_elsewhere(tmp_path):
     embedding = {"_target_": "ser.features.Embedding", "encoder": encoder}
     path = written(tmp_path / "tiny.ckpt", feature={**FEATURE, "embedding": embedding})
     assert len(load_recognizer(path, encoder_path="/nowhere").features) == 2
+
+
+def test_it_travels_by_pickle_with_its_threshold_and_is_loaded_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "a.ckpt", temperature=0.5)
+    recognizer = load_recognizer("a.ckpt").abstaining(0.7)
+    packed = pickle.dumps(recognizer)
+    monkeypatch.chdir("/")
+    again = pickle.loads(packed)
+    assert (again.temperature, again.abstain_below, again.classes) == (0.5, 0.7, recognizer.classes)
+    assert torch.equal(again.model.log_share, recognizer.model.log_share)
+    (tmp_path / "a.ckpt").unlink()
+    with pytest.raises(SerError, match=r"a\.ckpt: no such checkpoint"):
+        pickle.loads(packed)
+    with pytest.raises(SerError, match=r"put together by hand .* load_recognizer"):
+        pickle.dumps(Recognizer(recognizer.model, (), recognizer.classes))
