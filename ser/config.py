@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from ser.endings import hear
 from ser.errors import FULL, INTERRUPTED, MISTAKE, OptionError, SerError
 from ser.mistakes import mistake_of
-from ser.options import check_targets, check_values, explained, from_home
+from ser.options import check_choices, check_targets, check_values, explained, from_home
 
 log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -85,6 +85,7 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     hear()
     try:
+        check_choices(sys.argv[1:], CONF)
         script()
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -286,8 +287,7 @@ def _copied_streams(cfg: DictConfig) -> set[str]:
     from ser.features.base import Stream
 
     given, asked = {_stream(node) for node in cfg.feature.values()}, cfg.augment.streams
-    unknown = [stream for stream in asked if stream not in get_args(Stream)]
-    if unknown:
+    if unknown := [stream for stream in asked if stream not in get_args(Stream)]:
         raise SerError(
             f"augment.streams={list(asked)}: {', '.join(unknown)} is no stream. Choose among "
             f"{', '.join(get_args(Stream))}; model={cfg.model.name} reads {_words(given)}."

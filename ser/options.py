@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -66,6 +67,25 @@ def _chooses(word: str, conf: Path) -> bool:
     """Whether an override is of a whole group: `model=tim`, `feature@here=mfcc`, `~experiment`."""
     key = re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0]
     return "@" in word.partition("=")[0] or "/" in key or (conf / key).is_dir()
+
+
+def check_choices(words: Sequence[str], conf: Path) -> None:
+    """Refuse what cannot name an option of a group, as dataset=3, over which Hydra itself fails.
+
+    `words` are a script's; raises what Hydra raises of those that it refuses.
+    """
+    for word in words:
+        if word.startswith("-") or "=" not in word or not _chooses(word, conf):
+            continue
+        given = OverridesParser.create().parse_override(word)
+        value = "" if given.is_sweep_override() else given.value()
+        for name in value if isinstance(value, list) else [value]:
+            if not isinstance(name, str):
+                raise ConfigCompositionException(
+                    f"{word}: {_shown(name)} names no option of {given.key_or_group}. Give a name, "
+                    f"as {given.key_or_group}=NAME; --help lists them. One that is a number takes "
+                    f"quotes within those of the shell, as '{given.key_or_group}=\"3\"'."
+                )
 
 
 def _rule(key: str, default: Any, value: Any) -> str:

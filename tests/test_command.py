@@ -146,6 +146,18 @@ def test_a_database_that_is_damaged_or_another_is_named(tmp_path):
     assert "file is not a database). If another program holds it, wait" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [("dataset=3", "3"), ("dataset=null", "null"), ("dataset=[3]", "3"), ("dataset=[[a]]", "a")],
+)
+def test_what_cannot_name_an_option_of_a_group_is_refused(tmp_path, word, named):
+    done = run_script(tmp_path, word)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"\nerror: {word}: ") and named in done.stderr
+    assert "names no option of dataset. Give a name, as dataset=NAME" in done.stderr
+    assert run_script(tmp_path, "experiment=[demo,tim_others]", "dataset=demo").returncode == 0
+
+
 def test_a_multirun_does_the_other_jobs_first(tmp_path):
     done = run_script(tmp_path, "-m", "seed=1,0", "~hydra.callbacks.multirun")
     assert done.returncode == 2, done.stdout + done.stderr
