@@ -24,12 +24,18 @@ def load_recognizer(path: str | Path, encoder_path: str | None = None) -> Recogn
     """Rebuild front-end and network from the checkpoint's card, then load the weights.
 
     `encoder_path` says where the pretrained encoder lies now, if it was moved.
-    Raises SerError when the file is unreadable, or its weights do not fit its card.
+    Raises SerError when the file is unreadable, its weights do not fit its card, or an
+    `encoder_path` is given for a model that takes no encoder from a folder.
     """
     path = Path(path)
     checkpoint = load_checkpoint(path)
     card = checkpoint["ser"]
     _refuse_foreign(path, [card["feature"], card["model"]])
+    if encoder_path is not None and not _takes_a_path(card):
+        raise SerError(
+            f"the encoder's path {encoder_path}: {path} ({card['model']['name']}) takes no encoder "
+            "from a folder. Drop that option."
+        )
     feature = {key: _moved(node, encoder_path) for key, node in card["feature"].items()}
     model_options = _moved(card["model"], encoder_path)
     try:
@@ -96,6 +102,13 @@ def _refuse_foreign(path: Path, node: Any) -> None:
             f"{path}: its card asks for {target}, which is no front-end, encoder or network of "
             "ser. Nothing of it was run. Take a checkpoint that train.py wrote."
         )
+
+
+def _takes_a_path(node: Any) -> bool:
+    """Whether an encoder that lies in a folder, or comes from the hub, stands anywhere in it."""
+    if not isinstance(node, dict):
+        return False
+    return "path" in (node.get("encoder") or ()) or any(map(_takes_a_path, node.values()))
 
 
 def _moved(node: Any, encoder_path: str | None) -> Any:

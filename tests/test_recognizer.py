@@ -110,11 +110,15 @@ def test_a_card_that_lacks_an_option_of_today_says_so(tmp_path):
         load_recognizer(written(tmp_path / "old.ckpt", feature=feature))
 
 
-def test_an_encoder_without_files_is_not_looked_for_elsewhere(tmp_path):
+def test_an_encoders_path_is_refused_for_a_model_that_takes_none_from_a_folder(tmp_path):
     encoder = OmegaConf.to_container(OmegaConf.load(CONF / "encoder" / "tiny.yaml"))
     embedding = {"_target_": "ser.features.Embedding", "encoder": encoder}
-    path = written(tmp_path / "tiny.ckpt", feature={**FEATURE, "embedding": embedding})
-    assert len(load_recognizer(path, encoder_path="/nowhere").features) == 2
+    written(tmp_path / "tiny.ckpt", feature={**FEATURE, "embedding": embedding})
+    assert len(load_recognizer(tmp_path / "tiny.ckpt").features) == 2
+    written(tmp_path / "none.ckpt")
+    for name in ("tiny", "none"):
+        with pytest.raises(SerError, match=rf"nowhere: .*{name}\.ckpt \(chance\) takes no enc"):
+            load_recognizer(tmp_path / f"{name}.ckpt", encoder_path="/nowhere")
 
 
 def test_it_travels_by_pickle_with_its_threshold_and_is_loaded_anew(tmp_path, monkeypatch):
