@@ -243,10 +243,14 @@ class Corpus(ABC):
 
 
 def how_to_get(corpus: type[Corpus]) -> str:
-    """One sentence: the command that fetches a corpus, or where a person registers."""
+    """The command that fetches a corpus, or where a person gets it and puts it."""
     if corpus.source is not None:
         return f"To fetch it: `ser data download {corpus.name}`."
-    return corpus.registration or f"See {corpus.url}."
+    folder = next(iter(corpus.folders), corpus.name)
+    return corpus.registration or (
+        f"See {corpus.url}, and put its files into data/{folder}/, or {folder}/ in the folder that "
+        "SER_DATA names."
+    )
 
 
 def _preference(utterance: Utterance) -> tuple[int, int, str]:

@@ -7,7 +7,7 @@ import pytest
 import synthetic
 
 from ser.corpora import CORPORA, corpus_class, find_corpora
-from ser.corpora.base import Corpus, CorpusNotFoundError
+from ser.corpora.base import Corpus, CorpusNotFoundError, how_to_get
 from ser.errors import SerError
 from ser.labels import EMOTIONS
 
@@ -161,7 +161,8 @@ def test_an_adapter_states_its_facts_when_it_is_defined():
     facts = {"name": "x", "title": "X", "licence": "", "citation": "", "parse": print}
     with pytest.raises(SerError, match=rf"^Mine \({__name__}\) lacks url: every corpus sets name"):
         type("Mine", (Corpus,), facts | {"__module__": __name__})
-    type("Mine", (Corpus,), facts | {"url": ""})
+    mine = type("Mine", (Corpus,), facts | {"url": "there", "folders": ("our calls", "x")})
+    assert how_to_get(mine).startswith("See there, and put its files into data/our calls/, or our")
     type("Between", (Corpus,), {})  # still abstract: those that derive from it state them
 
 
