@@ -93,6 +93,8 @@ def saliency_figure(
     end_s = len(waveform) / sample_rate_hz
     _draw_curve(curve, centres_s, drop, emotion)
     wave.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, color="#4d4d4d", linewidth=0.5)
+    peak = 1.05 * float(np.abs(waveform).max()) or 1.0  # of silence: full scale
+    wave.set_ylim(-peak, peak)
     wave.set_ylabel("waveform", fontsize=10)
     unframed(wave)
     top_db = float(logmel_db.max())

@@ -77,6 +77,18 @@ def test_emotions_stand_in_their_own_order_and_others_by_the_alphabet() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("peak", [0.0, 0.02, 0.97])
+def test_the_waveform_has_as_much_room_above_as_below(peak: float) -> None:
+    waveform = np.linspace(-1.02 * peak, peak, 16_000)
+    at_s, mel = np.arange(0, 1.01, 0.05), np.zeros((101, 12))
+    hz = list(np.geomspace(60, 7600, 12))
+    figure = saliency_figure(at_s, at_s, waveform, 16_000, mel, hz, "sad", "a.wav")
+    low, high = figure.axes[1].get_ylim()
+    assert low == -high and high > 1.02 * peak
+    ticks = [tick for tick in figure.axes[1].get_yticks() if low <= tick <= high]
+    assert ticks == pytest.approx([-tick for tick in reversed(ticks)])
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_curve_stands_over_the_clip_in_seconds(sign: int) -> None:
     centres_s = np.arange(0, 2.01, 0.05)
