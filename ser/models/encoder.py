@@ -111,8 +111,8 @@ class RandomEncoder(EncoderWeights):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            model = Wav2Vec2Model._from_config(config, dtype=torch.float32)
-        return Wav2Vec2Encoder(model, do_normalize=True).eval()
+            build: Any = Wav2Vec2Model._from_config
+            return Wav2Vec2Encoder(build(config, dtype=torch.float32), do_normalize=True).eval()
 
 
 class PretrainedEncoder(EncoderWeights):
