@@ -47,13 +47,15 @@ class Job:
 
     def __post_init__(self) -> None:
         """Refuse validation of which four fifths (`validation_answers`) may be of one emotion."""
+        if not self.model.calibrates:
+            return
         table = self.material.speech.table
         labels = table.loc[table["id"].isin(self.material.split.val), "label"].tolist()
         rests = [
             {label for clip, label in enumerate(labels) if clip % VALIDATION_FOLDS != first}
             for first in range(VALIDATION_FOLDS)
         ]
-        if self.model.calibrates and min(map(len, rests)) < 2:
+        if min(map(len, rests)) < 2:
             raise SerError(
                 "model.fusion=stacked is fitted on validation, a fifth of it left out at a time, "
                 f"and needs two emotions each time; validation has {counted(len(labels), 'clip')} "

@@ -147,7 +147,7 @@ def test_the_figures_folder_is_said_and_not_committed(capsys):
         ("predict none.ckpt a.wav", "none.ckpt: no such checkpoint"),
         ("predict data a.wav", "data is not a run folder"),
         ("predict last a.wav", "a.wav: there is no such file"),
-        ("predict last --encoder-path x a.wav", "a.wav: there is no such file"),
+        ("predict last --encoder-path x a.wav", "(chance) takes no encoder from a folder"),
         ("wrong nowhere", "nowhere: no run of that name"),
         ("explain last last --clip a.wav", "--clip asks one run about a recording: give one RUN"),
     ],

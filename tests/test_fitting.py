@@ -85,7 +85,8 @@ def test_validation_of_one_emotion_is_refused_before_a_join_is_trained(
 def test_a_name_beside_others_tells_what_was_asked_for() -> None:
     cfg = OmegaConf.create({"model": {"name": "tim"}, "dataset": {"name": "emodb"}, "seed": 3})
     split = SimpleNamespace(name="loso", fold=1, n_folds=10)
-    job = Job(cfg, SimpleNamespace(split=split), [], None)  # type: ignore[arg-type]
+    model = Chance(2, {"frames": (1,)})
+    job = Job(cfg, SimpleNamespace(split=split), [], model)  # type: ignore[arg-type]
     words = ["model=tim", "split=loso", "split.fold=1", "seed=3", "dataset.root=/a b"]
     assert job.name_beside(words) == job.name == "tim-emodb-loso-f1-s3"
     words += ["model.fusion=gated", "+trainer.x=1", "~optimizer.lr"]
