@@ -163,6 +163,8 @@ def _draw_map(run: Explained, path: Path) -> None:
     if len(clips) < MIN_CLIPS:
         raise SerError(f"{len(clips)} test clips make no neighbourhoods: it takes {MIN_CLIPS}.")
     values = standardised(seen.values)
+    if (n := values.shape[1]) < 2:
+        raise SerError(f"Of {seen.what} {n} differ from clip to clip: a map takes 2 or more.")
     near = neighbours(values)
     colourings, shared = colourings_of(clips, near)
     if not colourings:
@@ -243,13 +245,17 @@ def _draw_scales(run: Explained, path: Path) -> None:
 
 
 def hop_ms(feature: Feature) -> float:
-    """Milliseconds from one frame of a stream `frames` to the next."""
+    """Milliseconds from one frame of a stream `frames` to the next; SerError if it is not told."""
     if isinstance(feature, SpeechOnly):
         feature = feature.feature
     if isinstance(feature, EncoderFrames):
         return 1000 / feature.encoder.frame_rate_hz
-    hop_samples = feature.settings()["hop_samples"]
-    assert isinstance(hop_samples, int)
+    hop_samples = feature.settings().get("hop_samples")
+    if not isinstance(hop_samples, int):
+        raise SerError(
+            f"{type(feature).__name__} ({type(feature).__module__}) does not tell how long a frame "
+            "lasts: let its settings() give `hop_samples`, a whole number."
+        )
     return 1000 * hop_samples / feature.sample_rate_hz
 
 

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import quote
 
 import numpy as np
@@ -16,12 +17,14 @@ from matplotlib.figure import Figure
 from pipeline_runs import train
 
 from ser.cli import main
+from ser.embedding_map import Seen
 from ser.errors import SerError
 from ser.explain import (
     _figure_name,
     colourings_of,
     explain,
     explain_clip,
+    hidden_values,
     hop_ms,
     rewrite_card,
     where_tested,
@@ -29,6 +32,7 @@ from ser.explain import (
 from ser.explain_index import write_index
 from ser.features import LogMel, SpeechOnly
 from ser.plots import recall_figure
+from ser.predict import Recognizer
 from ser.report import clips_and_speakers
 from ser.run_folder import RunFolder
 
@@ -233,3 +237,22 @@ def test_a_run_without_a_test_part_has_a_card_that_says_so(
 def test_the_hop_of_frames_is_in_milliseconds() -> None:
     feature = LogMel(n_mels=40, n_fft=512, hop_samples=160, sample_rate_hz=16_000)
     assert hop_ms(feature) == hop_ms(SpeechOnly(feature)) == 10
+    settings = {"class": "LogMel", "version": 1, "hop_ms": 10}
+    told = r"LogMel \(ser\.features\.logmel\) .* `hop_samples`"
+    with patch.object(feature, "settings", lambda: settings), pytest.raises(SerError, match=told):
+        hop_ms(feature)
+
+
+@pytest.mark.parametrize("width", [0, 1])
+def test_what_is_too_narrow_for_a_map_leaves_it_out(
+    ensemble: RunFolder, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    def narrow(folder: RunFolder, recognizer: Recognizer) -> tuple[pd.DataFrame, Seen]:
+        clips, seen = hidden_values(folder, recognizer)
+        return clips, seen._replace(values=np.hstack([seen.values[:, :width], seen.values * 0]))
+
+    monkeypatch.setattr("ser.explain.hidden_values", narrow)
+    names = [path.name for path in explain([ensemble], limit=1)]
+    assert "embedding_map.png" not in names and "recall.png" in names
+    why = f"Of their last hidden values {width} differ from clip to clip: a map takes 2 or more."
+    assert why in (ensemble.path / "explain" / "index.html").read_text()
