@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ser.endings import hear
 from ser.errors import FULL, INTERRUPTED, MISTAKE, OptionError, SerError
@@ -90,7 +91,7 @@ def _run(script: Callable[[], Any], config_name: str) -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except HydraException as error:
+    except (HydraException, YAMLError) as error:
         if isinstance(error, InstantiationException):
             raise
         tell(explained(error, CONF, config_name))
@@ -142,8 +143,8 @@ def build(node: Any, *arguments: Any, **extra: Any) -> Any:
         why = error.__cause__
         if isinstance(why, TypeError) and "argument" in str(why):
             mend = (
-                "An option must be a parameter that the class takes; its YAML under conf/ lists "
-                "them. One that an experiment sets is dropped by ~GROUP.KEY."
+                "Its YAML under conf/ must give each parameter that the class takes, and no other. "
+                "One that an experiment sets is dropped by ~GROUP.KEY."
             )
         elif isinstance(why, (TypeError, ValueError)) or type(why).__name__ == _LIGHTNINGS:
             mend = "Mend that option; its YAML under conf/ tells of it."
@@ -195,8 +196,7 @@ def settle_front_end(cfg: DictConfig) -> None:
     Fine-tuning reads waveforms where a frozen encoder reads pooled embeddings (an ensemble both,
     one for each reading of the encoder), fusion=tim_on_frames the encoder's frames where the others
     read MFCC (with the width of model=tim_on_frames: as many channels as the encoder has would be
-    64 times the weights in its blocks), and tim_share=0 neither; all else that does not match is an
-    error.
+    64 times the weights in its blocks), and tim_share=0 neither; all other mismatch is an error.
     """
     wanted = _class(cfg.model).reads_of(plain(cfg.model))
     if "waveform" in wanted:
@@ -216,8 +216,8 @@ def settle_front_end(cfg: DictConfig) -> None:
         raise SerError(
             f"model={cfg.model.name} reads {_words(wanted)}, but feature="
             f"{'+'.join(map(str, given.values()))} gives {_words(given)}. Drop the feature= option "
-            "if one was given: the model picks its own front-end, by `override "
-            f"/feature@_global_.feature` under defaults in conf/model/{cfg.model.name}.yaml."
+            "if one was given: the class says in `reads_of` what it reads, and conf/model/"
+            f"{cfg.model.name}.yaml picks the front-end, by `override /feature@_global_.feature`."
         )
 
 

@@ -17,6 +17,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf import DictConfig, OmegaConf
+from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from ser.errors import OptionError, SerError
 from ser.labels import LABEL_SETS, NATIVE
@@ -111,8 +112,13 @@ def _shown(value: Any) -> str:
     )
 
 
-def explained(error: HydraException, conf: Path, config_name: str) -> SerError:
-    """Hydra's refusal of an option, with what there is in its place."""
+def explained(error: HydraException | YAMLError, conf: Path, config_name: str) -> SerError:
+    """Hydra's refusal of an option, with what there is in its place; a file that is no YAML."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        at = error.problem_mark
+        return OptionError(
+            f"{at.name}, line {at.line + 1}: this is no YAML ({error.problem}). Mend the file."
+        )
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return OptionError(f"{group}={name} is not known: choose {', '.join(error.options)}.")
@@ -209,10 +215,19 @@ def check_targets(cfg: DictConfig) -> None:
         if key.rpartition(".")[2] != "_target_":
             continue
         target = str(OmegaConf.select(cfg, key))
-        if callable(pydoc.locate(target)):
-            continue
         module, _, name = target.rpartition(".")
-        if (home := pydoc.locate(module)) is None:
+        try:
+            found, home = pydoc.locate(target), pydoc.locate(module)
+        except pydoc.ErrorDuringImport as error:
+            raise OptionError(f"{key}={target}: {error}. Mend that module.") from error
+        if key == "model._target_" and callable(found) and not hasattr(found, "reads_of"):
+            raise OptionError(
+                f"{key}={target}: it is no model. Derive its class from EmotionModel of "
+                "ser.models.base, or name another in the file of conf/model/ that was chosen."
+            )
+        if callable(found):
+            continue
+        if home is None:
             why = f"there is no module {module}."
         else:
             near = difflib.get_close_matches(name, dir(home), n=3, cutoff=0.7)

@@ -1,6 +1,7 @@
 """How a script ends on a user's mistake: one paragraph, status 2; all else keeps its traceback."""
 
 import errno
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ser.config import CONF
 from ser.errors import INTERRUPTED
 
 SCRIPT = """
@@ -156,6 +158,19 @@ def test_what_cannot_name_an_option_of_a_group_is_refused(tmp_path, word, named)
     assert done.stderr.startswith(f"\nerror: {word}: ") and named in done.stderr
     assert "names no option of dataset. Give a name, as dataset=NAME" in done.stderr
     assert run_script(tmp_path, "experiment=[demo,tim_others]", "dataset=demo").returncode == 0
+
+
+def test_a_file_of_conf_that_is_no_yaml_is_named_with_its_line(tmp_path):
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    (conf / "model" / "mine.yaml").write_text("name: mine\nlayers: [\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import ser.config\nser.config.CONF = ser.config.Path({str(conf)!r})\n{SCRIPT}"
+    )
+    command = [sys.executable, str(script), "model=mine"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"\nerror: {conf}/model/mine.yaml, line 3: this is no YAML (")
 
 
 def test_a_multirun_does_the_other_jobs_first(tmp_path):

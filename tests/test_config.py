@@ -37,8 +37,8 @@ def test_a_value_that_cannot_be_is_refused_by_name(option, value, rule):
 
 
 DROP = (
-    "Drop the feature= option if one was given: the model picks its own front-end, by `override "
-    "/feature@_global_.feature` under defaults in conf/model/{}.yaml."
+    "Drop the feature= option if one was given: the class says in `reads_of` what it reads, and "
+    "conf/model/{}.yaml picks the front-end, by `override /feature@_global_.feature`."
 )
 
 
@@ -135,7 +135,7 @@ def test_an_option_that_the_class_does_not_take_is_named():
         build(options, n_classes=7, streams={"embedding": (3, 64)})
     text = str(caught.value)
     assert text.startswith("ser.models.wav2vec2.Wav2Vec2Model: ") and "'dropuot'" in text
-    assert "its YAML under conf/ lists them. One that an experiment sets is dropped by" in text
+    assert "Its YAML under conf/ must give each parameter that the class takes, and no " in text
 
 
 def test_an_option_that_is_left_out_is_named():

@@ -10,6 +10,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from ser.config import build, plain, settle_encoder
+from ser.errors import SerError
 from ser.models.base import EmotionModel
 from ser.splits import SplitPolicy
 
@@ -113,3 +114,32 @@ def test_tim_net_on_an_encoders_frames_is_as_wide_in_an_ensemble_as_alone():
     assert checked(*words).model.tim.width == checked("model=tim_on_frames").model.width == 64
     assert checked(*words, "model.tim.width=32").model.tim.width == 32
     assert checked("model=ensemble").model.tim.width is None
+
+
+OURS = """
+from ser.models.base import EmotionModel
+class Silent(EmotionModel):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (
+            "torch.nn.Linear",
+            "it is no model. Derive its class from EmotionModel of ser.models.base",
+        ),
+        ("broken.Mine", "problem in broken - ModuleNotFoundError: No module named 'torchh'. Mend"),
+        ("ours.Silent", "Silent (ours) lacks reads_of: a model says there"),
+    ],
+)
+def test_a_model_of_ones_own_that_is_none_is_refused_before_the_run(
+    target, told, tmp_path, monkeypatch
+):
+    (tmp_path / "broken.py").write_text("import torchh\n")
+    (tmp_path / "ours.py").write_text(OURS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SerError) as caught:
+        checked("model=tim", f"model._target_={target}")
+    assert str(caught.value).removeprefix(f"model._target_={target}: ").startswith(told)

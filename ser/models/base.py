@@ -43,6 +43,10 @@ class EmotionModel(nn.Module, ABC):
     @abstractmethod
     def reads_of(cls, options: Mapping[str, Any]) -> frozenset[str]:
         """The streams that a model with these options (its YAML) reads, without building it."""
+        raise SerError(
+            f"{cls.__name__} ({cls.__module__}) lacks reads_of: a model says there, as a class "
+            "method, which streams it takes of a batch (CONTRIBUTING.md)."
+        )
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
