@@ -43,6 +43,7 @@ def sweep(cfg: DictConfig) -> None:
     given = [word for word in words if not word.lstrip("+~").startswith("sweep")]
     check_kinds(cfg, words, CONF, "sweep")
     options = plain(cfg)["sweep"]
+    _check_keys(options)
     name = options["name"] = str(options["name"])
     check_name("sweep.name", name)
     tracker = tracker_of(cfg)
@@ -59,6 +60,17 @@ def sweep(cfg: DictConfig) -> None:
         except KeyboardInterrupt:
             log.warning("sweep %s is cut off: the same command does what is missing", name)
             raise
+
+
+def _check_keys(options: Mapping[str, Any]) -> None:
+    """Refuse a sweep that lacks a key before any run: some are read after the last one only."""
+    searches = options.get("search") is not None
+    keys = ("name", "grid", "all_folds", "search", *(() if searches else ("reference", "results")))
+    if lacking := [key for key in keys if key not in options]:
+        raise SerError(
+            f"sweep.{lacking[0]} is missing: the file of conf/sweep/ that was chosen must set "
+            f"{', '.join(keys)}. Add the line; conf/sweep/folds.yaml tells what each is."
+        )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import pytest
 from composing import composed
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from ser import sweep as sweep_module
 from ser.config import plain
@@ -41,6 +42,16 @@ def test_a_value_of_the_grid_may_bring_options_of_its_own():
         ["trainer.precision=null"],
         ["trainer.precision=16"],
     ]
+
+
+@pytest.mark.parametrize("key", ["search", "reference", "grid"])
+def test_a_sweep_that_lacks_a_key_is_refused_before_any_run(key, monkeypatch):
+    monkeypatch.setattr(sweep_module, "given_overrides", list)
+    cfg = composed(config="sweep")
+    OmegaConf.set_struct(cfg, False)
+    del cfg.sweep[key]
+    with pytest.raises(SerError, match=rf"^sweep\.{key} is missing: the file of conf/sweep/"):
+        sweep_module.sweep(cfg)
 
 
 @pytest.fixture
