@@ -38,6 +38,13 @@ def search(
     import optuna
 
     settings = options["search"]
+    for word in given:
+        if word.partition("=")[0] in settings["space"]:
+            raise SerError(
+                f"{word}: the search draws this option in each trial. Drop one of the two: search "
+                "over others by ~sweep.search.space '+sweep.search.space={…}' (conf/sweep/"
+                "search.yaml has an example)."
+            )
     study = _open_study(cfg, options["name"])
     _check_same(study, compose("train", [*given, "test=false"]), options["name"])
     _give_up_cut(study)

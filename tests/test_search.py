@@ -114,3 +114,13 @@ def test_a_search_goes_on_only_under_the_options_that_it_began_with():
 def test_a_space_that_is_none_is_refused_by_its_option(space):
     with pytest.raises(SerError, match=r"^sweep\.search\.space: model has .* a list of choices"):
         search_module._suggest(None, "model", space)
+
+
+def test_an_option_that_is_given_and_searched_is_refused_before_any_trial(tmp_path):
+    space = {"optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}, "augment": ["none", "mixup"]}
+    options = {"name": "mine", "search": {"trials": 5, "seed": 0, "space": space}}
+    cfg = composed(f"runs_root={tmp_path}")
+    for word in ("augment=robust", "optimizer.lr=1e-3"):
+        with pytest.raises(SerError, match=rf"^{word}: the search draws this option"):
+            search_module.search(cfg, options, ["model=tim", word], None, "parent", None)
+    assert not list(tmp_path.iterdir())
