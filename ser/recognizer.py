@@ -55,7 +55,8 @@ def load_recognizer(path: str | Path, encoder_path: str | None = None) -> Recogn
         raise SerError(
             f"{path}: its weights do not fit the network that its card describes "
             f"({card['model']['name']}, {len(card['classes'])} classes). The file was mixed or "
-            "made by other code; train again or take another checkpoint."
+            "made by other code: take that (run.json has its commit), train again, or take another "
+            "checkpoint."
         ) from error
     return Recognizer(
         model.float().eval(),  # whatever torch's default type is
