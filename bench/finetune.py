@@ -2,8 +2,8 @@
 
 wav2vec2-base's shape with random weights, clips of RAVDESS's spread of lengths. The Trainer draws
 clips at random and pads each batch to its longest, as its documentation shows; ours cuts batches
-of about one length, as training does. A run is timed from its first step: what ours keeps of the
-frozen part, it computes in the first epoch.
+of about one length, as training does. A run of ours begins with the statistics of every layer,
+where it computes once a clip what it keeps of the frozen part.
 """
 
 import tempfile

@@ -107,9 +107,9 @@ def _rule(key: str, default: Any, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def explained(error: HydraException | YAMLError, conf: Path, config_name: str) -> SerError:

@@ -1,7 +1,6 @@
 """A convolution over time with a long kernel, by Fourier transforms."""
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from ser.onednn import applies
@@ -26,19 +25,19 @@ def convolve(convolution: nn.Conv1d, rows: Tensor) -> Tensor:
     """
     batch, steps, _ = rows.shape
     (taps,) = convolution.kernel_size
-    size = next_fast_len(steps + taps - 1, real=True)
-    by_spectra = (
-        applies(rows) and rows.requires_grad and batch * steps * taps > _TRANSFORM_COST * size
-    )
-    if not by_spectra:
+    length = steps + taps - 1
+    many = batch * steps * taps > _TRANSFORM_COST * length
+    if not (many and rows.requires_grad and applies(rows)):
         plain: Tensor = convolution(rows.mT)
         return plain[..., :steps].mT
+    from scipy.fft import next_fast_len
+
+    size = next_fast_len(length, real=True)
     weight, groups = convolution.weight, convolution.groups
-    spectra = torch.fft.rfft(rows.mT, size).unflatten(1, (groups, -1))  # batch, groups, in, bins
-    kernels = (
-        torch.fft.rfft(weight, size).unflatten(0, (groups, -1)).conj()
-    )  # groups, out, in, bins
-    products = spectra.permute(1, 3, 0, 2) @ kernels.permute(0, 3, 2, 1)  # groups, bins, batch, out
+    # (batch, groups, in, bins) and (groups, out, in, bins) to (groups, bins, batch, out)
+    spectra = torch.fft.rfft(rows.mT, size).unflatten(1, (groups, -1))
+    kernels = torch.fft.rfft(weight, size).unflatten(0, (groups, -1)).conj()
+    products = spectra.permute(1, 3, 0, 2) @ kernels.permute(0, 3, 2, 1)
     result: Tensor = torch.fft.irfft(products.permute(2, 0, 3, 1).flatten(1, 2), size)
     result = result.roll(taps // 2, -1)[..., :steps].mT
     return result if convolution.bias is None else result + convolution.bias
